@@ -1,0 +1,1 @@
+//! Reads `equations.toml`.
