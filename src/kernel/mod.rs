@@ -1,0 +1,11 @@
+//! Kernels: pure functions over slices, forward and backward side by side.
+//!
+//! Outputs come first, then inputs, then scalars. The first line of a doc
+//! says what is **set** and what is **added to**; every slice has its shape
+//! in brackets. Gradients of activations are set, gradients of parameters
+//! are added to. A kernel that walks several slices together asserts their
+//! lengths first, because `zip` would stop silently at the shortest.
+pub mod activation;
+pub mod matrix;
+pub mod softmax;
+pub mod vector;

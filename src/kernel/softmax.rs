@@ -1,0 +1,107 @@
+//! Chapter 6. Softmax and log-sum-exp of one row.
+
+use crate::kernel::vector::dot;
+use crate::real::Real;
+
+/// The largest of z; −∞ where there is none; NaN where there is one.
+fn max<T: Real>(z: &[T]) -> T {
+    let larger = |m: T, &z: &T| if z > m || z.f64().is_nan() { z } else { m };
+    z.iter().fold(T::of(f64::NEG_INFINITY), larger)
+}
+
+/// ℓ = ln Σⱼ e^{zⱼ}, the log-sum-exp of z: [n].
+///
+/// Computed as m + ln Σⱼ e^{zⱼ−m} with m = maxⱼ zⱼ, so that nothing
+/// overflows. Of no number, or of −∞ alone, it is −∞.
+/// Source: Blanchard, Higham & Higham 2021, eq. 1.3.
+///
+/// ```
+/// use moe_by_hand::kernel::softmax::lse_forward;
+/// approx::assert_abs_diff_eq!(
+///     lse_forward(&[1.0, 2.0, 3.0]), 3.4076060, epsilon = 5e-8);
+/// assert_eq!(lse_forward(&[1000.0, 1000.0]), 1000.0 + 2f64.ln());
+/// ```
+pub fn lse_forward<T: Real>(z: &[T]) -> T {
+    let m = max(z);
+    if m == T::of(f64::NEG_INFINITY) {
+        return m; // −∞ − (−∞) would be NaN
+    }
+    // eq: lse-forward
+    m + z.iter().map(|&z| (z - m).exp()).sum::<T>().ln()
+}
+/// Adds to dz: [n] the gradient of ℓ = [`lse_forward`] (z).
+///
+/// z̄ = ℓ̄·softmax(z).
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::softmax::{lse_backward, lse_forward};
+/// let (z, mut dz) = ([1.0, 2.0, 3.0], [0.0; 3]);
+/// lse_backward(&mut dz, 2.0, &z, lse_forward(&z));
+/// approx::assert_abs_diff_eq!(dz[2], 2.0 * 0.6652410, epsilon = 1e-7);
+/// ```
+#[track_caller]
+pub fn lse_backward<T: Real>(dz: &mut [T], dlse: T, z: &[T], lse: T) {
+    assert_eq!(dz.len(), z.len(), "lse_backward: dz against z");
+    for (dz, &z) in dz.iter_mut().zip(z) {
+        // l = ln Σ exp(z)
+        *dz += dlse * (z - lse).exp(); // eq: lse-backward
+    }
+}
+
+/// Replaces scores z: [n] by p = softmax(z); returns ℓ = ln Σ e^{z}.
+///
+/// pᵢ = e^{zᵢ−m} / Σⱼ e^{zⱼ−m}, m = maxⱼ zⱼ. A score of −∞ has p = 0; where
+/// all are −∞ there is nothing to choose from, and p is 0 everywhere.
+/// Source: Bridle 1990.
+///
+/// ```
+/// use moe_by_hand::kernel::softmax::softmax_forward;
+/// let mut z = [1.0, 2.0, 3.0];
+/// let lse = softmax_forward(&mut z);
+/// approx::assert_abs_diff_eq!(lse, 3.4076060, epsilon = 5e-8);
+/// for (p, want) in z.iter().zip([0.0900306, 0.2447285, 0.6652410]) {
+///     approx::assert_abs_diff_eq!(*p, want, epsilon = 5e-8);
+/// }
+/// ```
+pub fn softmax_forward<T: Real>(z: &mut [T]) -> T {
+    let m = max(z);
+    if m == T::of(f64::NEG_INFINITY) {
+        z.fill(T::ZERO);
+        return m;
+    }
+    let mut sum = T::ZERO;
+    for z in z.iter_mut() {
+        *z = (*z - m).exp();
+        sum += *z;
+    }
+    for p in z.iter_mut() {
+        *p /= sum; // eq: softmax-forward
+    }
+    m + sum.ln()
+}
+/// Replaces the gradient of p = softmax(z) by that of the scores z: [n].
+///
+/// z̄ = p ⊙ (p̄ − ⟨p̄, p⟩·1). The Jacobian diag(p) − ppᵀ is never built.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::softmax::softmax_backward;
+/// let mut d = [1.0, 0.0, -1.0];
+/// softmax_backward(&mut d, &[0.0900306, 0.2447285, 0.6652410]);
+/// for (d, want) in d.iter().zip([0.141817, 0.140770, -0.282587]) {
+///     approx::assert_abs_diff_eq!(*d, want, epsilon = 1e-6);
+/// }
+/// ```
+#[track_caller]
+pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
+    let s = dot(d, p);
+    for (d, &p) in d.iter_mut().zip(p) {
+        // p = exp(z) / Σ exp(z): each score also moves the sum
+        *d = p * (*d - s); // eq: softmax-backward
+    }
+}

@@ -1,0 +1,95 @@
+//! Chapter 2. Sums and products of vectors.
+
+use crate::real::Real;
+
+/// How many elements of θ are summed together before their sum is added to
+/// the others: as many as the first-level cache holds. One long f32 sum of
+/// squares would be off by 2 % at four million elements.
+pub const CHUNK: usize = 4096;
+
+/// ⟨a, b⟩ = Σ aᵢbᵢ.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::vector::dot;
+/// assert_eq!(dot(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]), 32.0);
+/// ```
+#[track_caller]
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    assert_eq!(a.len(), b.len(), "dot: lengths of a and b");
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+}
+
+/// Sets y = a + b.
+///
+/// Its backward needs no code: ā = b̄ = ȳ, a sum copies its gradient.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::vector::add;
+/// let mut y = [0.0; 2];
+/// add(&mut y, &[1.0, 2.0], &[10.0, 20.0]);
+/// assert_eq!(y, [11.0, 22.0]);
+/// ```
+#[track_caller]
+pub fn add<T: Real>(y: &mut [T], a: &[T], b: &[T]) {
+    assert_eq!([a.len(), b.len()], [y.len(); 2], "add: a, b against y");
+    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+        *y = a + b;
+    }
+}
+
+/// Adds c·x to y.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::vector::axpy;
+/// let mut y = [1.0, 1.0];
+/// axpy(&mut y, 2.0, &[3.0, 4.0]);
+/// assert_eq!(y, [7.0, 9.0]);
+/// ```
+#[track_caller]
+pub fn axpy<T: Real>(y: &mut [T], c: T, x: &[T]) {
+    assert_eq!(x.len(), y.len(), "axpy: x against y");
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += c * x;
+    }
+}
+
+/// Adds x to y: the gradient of a value that was used twice.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::vector::add_to;
+/// let mut y = [1.0, 1.0];
+/// add_to(&mut y, &[3.0, 4.0]);
+/// assert_eq!(y, [4.0, 5.0]);
+/// ```
+#[track_caller]
+pub fn add_to<T: Real>(y: &mut [T], x: &[T]) {
+    assert_eq!(x.len(), y.len(), "add_to: x against y");
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+/// Σ xᵢ², summed chunk by chunk.
+///
+/// ```
+/// use moe_by_hand::kernel::vector::sum_of_squares;
+/// assert_eq!(sum_of_squares(&[3.0, 4.0]), 25.0);
+/// // A million times 0.1 in f32: one running sum ends at 9998.9 or so.
+/// let sum = sum_of_squares(&vec![0.1f32; 1_000_000]);
+/// assert!((sum - 1e4).abs() < 0.5, "{sum}");
+/// ```
+pub fn sum_of_squares<T: Real>(x: &[T]) -> T {
+    x.chunks(CHUNK).map(|c| dot(c, c)).sum()
+}

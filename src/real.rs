@@ -1,0 +1,200 @@
+//! Chapter 4. The numbers that everything runs on: f32 to train, f64 to
+//! check, and dual numbers, which carry an exact derivative along.
+
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
+
+/// A real number: what a kernel may assume of its elements.
+///
+/// Kernels are written once, over `T: Real`. Constants enter by [`Real::of`],
+/// and sums accumulate in `T` itself, never in a fixed `f32`: otherwise a
+/// check in `f64` would see `f32` rounding.
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + 'static
+    + Sum
+    + for<'a> Sum<&'a Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + MulAssign
+    + DivAssign
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// The nearest number to `x`.
+    fn of(x: f64) -> Self;
+    /// The value as an `f64`; of a dual number, its real part.
+    fn f64(self) -> f64;
+    /// √x.
+    fn sqrt(self) -> Self;
+    /// eˣ.
+    fn exp(self) -> Self;
+    /// ln x.
+    fn ln(self) -> Self;
+    /// The same slice as `f32`, where `Self` is `f32`: the door through which
+    /// a kernel finds its faster twin.
+    fn f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    /// [`Real::f32s`] for a slice that is written to.
+    fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}
+
+macro_rules! real {
+    ($t:ty, $($doors:item)*) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+            fn f64(self) -> f64 {
+                self as f64
+            }
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            fn exp(self) -> Self {
+                self.exp()
+            }
+            fn ln(self) -> Self {
+                self.ln()
+            }
+            $($doors)*
+        }
+    };
+}
+real!(f64,);
+real!(
+    f32,
+    fn f32s(x: &[f32]) -> Option<&[f32]> {
+        Some(x)
+    },
+    fn f32s_mut(x: &mut [f32]) -> Option<&mut [f32]> {
+        Some(x)
+    }
+);
+
+/// A dual number v + d·ε with ε² = 0: a function of it carries its exact
+/// directional derivative in `d`, with no step size to choose.
+///
+/// φ(v + d·ε) = φ(v) + φ′(v)·d·ε. Source: Clifford 1873.
+///
+/// ```
+/// use moe_by_hand::real::{Dual, Real};
+/// // (x²)′ = 2x at x = 3, and (√x)′ = 1/(2√x) at x = 4.
+/// let x = Dual { v: 3.0, d: 1.0 };
+/// assert_eq!((x * x).d, 6.0);
+/// assert_eq!(Dual { v: 4.0, d: 1.0 }.sqrt().d, 0.25);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dual {
+    /// The value.
+    pub v: f64,
+    /// The derivative along the direction that was put in.
+    pub d: f64,
+}
+
+// eq: dual-number
+// A comparison looks at the value only: a kink belongs to one of its sides.
+impl PartialEq for Dual {
+    fn eq(&self, o: &Self) -> bool {
+        self.v == o.v
+    }
+}
+impl PartialOrd for Dual {
+    fn partial_cmp(&self, o: &Self) -> Option<std::cmp::Ordering> {
+        self.v.partial_cmp(&o.v)
+    }
+}
+impl Add for Dual {
+    type Output = Self;
+    fn add(self, o: Self) -> Self {
+        Self { v: self.v + o.v, d: self.d + o.d }
+    }
+}
+impl Sub for Dual {
+    type Output = Self;
+    fn sub(self, o: Self) -> Self {
+        Self { v: self.v - o.v, d: self.d - o.d }
+    }
+}
+impl Mul for Dual {
+    type Output = Self;
+    fn mul(self, o: Self) -> Self {
+        Self { v: self.v * o.v, d: self.d * o.v + self.v * o.d }
+    }
+}
+impl Div for Dual {
+    type Output = Self;
+    fn div(self, o: Self) -> Self {
+        let v = self.v / o.v;
+        Self { v, d: (self.d - v * o.d) / o.v }
+    }
+}
+impl Neg for Dual {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self { v: -self.v, d: -self.d }
+    }
+}
+impl AddAssign for Dual {
+    fn add_assign(&mut self, o: Self) {
+        *self = *self + o;
+    }
+}
+impl MulAssign for Dual {
+    fn mul_assign(&mut self, o: Self) {
+        *self = *self * o;
+    }
+}
+impl DivAssign for Dual {
+    fn div_assign(&mut self, o: Self) {
+        *self = *self / o;
+    }
+}
+impl Sum for Dual {
+    fn sum<I: Iterator<Item = Self>>(i: I) -> Self {
+        i.fold(Self::ZERO, Add::add)
+    }
+}
+impl<'a> Sum<&'a Dual> for Dual {
+    fn sum<I: Iterator<Item = &'a Dual>>(i: I) -> Self {
+        i.copied().sum()
+    }
+}
+impl Real for Dual {
+    const ZERO: Self = Self { v: 0.0, d: 0.0 };
+    const ONE: Self = Self { v: 1.0, d: 0.0 };
+    fn of(v: f64) -> Self {
+        Self { v, d: 0.0 }
+    }
+    fn f64(self) -> f64 {
+        self.v
+    }
+    fn sqrt(self) -> Self {
+        let v = self.v.sqrt();
+        Self { v, d: self.d / (2.0 * v) }
+    }
+    fn exp(self) -> Self {
+        let v = self.v.exp();
+        Self { v, d: self.d * v }
+    }
+    fn ln(self) -> Self {
+        Self { v: self.v.ln(), d: self.d / self.v }
+    }
+}
