@@ -55,7 +55,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $($doors:item)*) => {
+    ($t:ty { $($doors:tt)* }) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -78,16 +78,15 @@ macro_rules! real {
         }
     };
 }
-real!(f64,);
-real!(
-    f32,
+real!(f64 {});
+real!(f32 {
     fn f32s(x: &[f32]) -> Option<&[f32]> {
         Some(x)
-    },
+    }
     fn f32s_mut(x: &mut [f32]) -> Option<&mut [f32]> {
         Some(x)
     }
-);
+});
 
 /// A dual number v + d·ε with ε² = 0: a function of it carries its exact
 /// directional derivative in `d`, with no step size to choose.

@@ -1,0 +1,11 @@
+//! Chapter 21. `moe converge`.
+
+use moe_by_hand::error::Result;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_: Args) -> Result<ExitCode> {
+    Ok(ExitCode::SUCCESS)
+}

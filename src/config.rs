@@ -1,0 +1,215 @@
+//! Chapter 18. The sizes of a model, and the rules between them.
+
+use crate::error::{Error, Result};
+use crate::nn::rope::ntk_base;
+
+/// Everything that decides what a model computes, apart from its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// V, tokens in the vocabulary.
+    pub vocab: usize,
+    /// D, width of the residual stream.
+    pub hidden: usize,
+    /// L, blocks.
+    pub layers: usize,
+    /// H, query heads.
+    pub heads: usize,
+    /// K, key/value heads.
+    pub kv_heads: usize,
+    /// Columns of a head.
+    pub head: usize,
+    /// E, experts in each block.
+    pub experts: usize,
+    /// k, experts for each token.
+    pub top_k: usize,
+    /// F, width of an expert.
+    pub intermediate: usize,
+    /// The longest sequence, in tokens.
+    pub context: usize,
+    /// ε of RMSNorm.
+    pub rms_eps: f64,
+    /// Base of the rotary frequencies, NTK scaling included.
+    pub rope_theta: f64,
+    /// Coefficient of the balance loss.
+    pub aux: f64,
+    /// Standard deviation of initial weights.
+    pub init: f64,
+}
+
+impl Config {
+    /// Names of the presets.
+    pub const PRESETS: [&str; 4] = ["tiny", "small", "bytes", "moe_6_9b"];
+
+    /// A preset by its name.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    ///
+    /// ```
+    /// use moe_by_hand::config::Config;
+    /// let of = |name| Config::preset(name).map(|c| (c.total(), c.active()));
+    /// assert_eq!(of("tiny").unwrap(), (345_920, 247_616));
+    /// assert_eq!(of("moe_6_9b").unwrap(), (6_882_678_528, 1_786_599_168));
+    /// // The others by the formula, spelled out:
+    /// // 2VD + D + L·(2·H·d·D + 2·K·d·D + 3·E·F·D + E·D + 2D).
+    /// let count = |[v, d, l, h, k, dh, e, f]: [u64; 8]| {
+    ///     let attention = 2 * h * dh * d + 2 * k * dh * d;
+    ///     2 * v * d + d + l * (attention + 3 * e * f * d + e * d + 2 * d)
+    /// };
+    /// let small = count([1000, 256, 2, 4, 1, 64, 4, 512]);
+    /// assert_eq!(of("small").unwrap().0, small);
+    /// let bytes = count([256, 128, 4, 4, 1, 32, 8, 256]);
+    /// assert_eq!(of("bytes").unwrap().0, bytes);
+    /// let idle = 4 * 6 * 3 * 256 * 128; // 6 of 8 experts in 4 blocks
+    /// assert_eq!(of("bytes").unwrap().1, bytes - idle);
+    /// ```
+    pub fn preset(name: &str) -> Result<Self> {
+        let tiny = Self {
+            vocab: 1000,
+            hidden: 64,
+            layers: 2,
+            heads: 4,
+            kv_heads: 1,
+            head: 16,
+            experts: 4,
+            top_k: 2,
+            intermediate: 128,
+            context: 512,
+            rms_eps: 1e-5,
+            rope_theta: 1e4,
+            aux: 0.01,
+            init: 0.02,
+        };
+        Ok(match name {
+            "tiny" => tiny,
+            "small" => {
+                Self { hidden: 256, head: 64, intermediate: 512, ..tiny }
+            }
+            "bytes" => Self {
+                vocab: 256,
+                hidden: 128,
+                layers: 4,
+                head: 32,
+                experts: 8,
+                intermediate: 256,
+                context: 256,
+                ..tiny
+            },
+            "moe_6_9b" => Self {
+                vocab: 32_000,
+                hidden: 768,
+                layers: 30,
+                heads: 12,
+                head: 64,
+                experts: 16,
+                top_k: 4,
+                intermediate: 6144,
+                context: 32_768,
+                rope_theta: ntk_base(1e4, 8.0, 64),
+                ..tiny
+            },
+            _ => {
+                let known = Self::PRESETS.join(", ");
+                let rule = "there is no preset of that name";
+                return Err(Error::input(
+                    "the preset",
+                    format!("`{name}`"),
+                    rule,
+                    format!("choose one of {known}"),
+                ));
+            }
+        })
+    }
+
+    /// Parameters in all.
+    pub fn total(&self) -> u64 {
+        self.count(self.experts)
+    }
+    /// Parameters that one token uses: k experts in each block, and
+    /// everything else.
+    pub fn active(&self) -> u64 {
+        self.count(self.top_k)
+    }
+    /// 2VD + D + L·(2HdD + 2KdD + 3eFD + ED + 2D) with e experts in use;
+    /// saturates where a u64 is too small.
+    fn count(&self, experts: usize) -> u64 {
+        let of = |n: usize| n as u128;
+        let (d, heads) = (of(self.hidden), of(self.heads) + of(self.kv_heads));
+        let attention = 2 * heads * of(self.head);
+        let expert = 3 * of(experts) * of(self.intermediate);
+        let block = attention + expert + of(self.experts) + 2;
+        let all = d * (2 * of(self.vocab) + 1 + of(self.layers) * block);
+        all.try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Looks at every relation between the sizes.
+    ///
+    /// # Errors
+    /// Names the first field that breaks a rule, its value, and the rule.
+    pub fn validate(&self) -> Result<()> {
+        let sizes = [
+            ("vocab_size", self.vocab),
+            ("hidden_size", self.hidden),
+            ("num_hidden_layers", self.layers),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.kv_heads),
+            ("head_dim", self.head),
+            ("num_local_experts", self.experts),
+            ("num_experts_per_tok", self.top_k),
+            ("intermediate_size", self.intermediate),
+            ("max_position_embeddings", self.context),
+        ];
+        // Far above any model, and far below where a product overflows.
+        const MOST: usize = 1 << 31;
+        for (field, value) in sizes {
+            rule(value > 0, field, value, "a size is at least 1")?;
+            rule(value < MOST, field, value, "a size is below 2147483648")?;
+        }
+        let heads = self.heads.is_multiple_of(self.kv_heads);
+        rule(
+            heads,
+            "num_key_value_heads",
+            self.kv_heads,
+            format!(
+                "it has to divide num_attention_heads, which is {}",
+                self.heads
+            ),
+        )?;
+        rule(
+            self.head.is_multiple_of(2),
+            "head_dim",
+            self.head,
+            "rotary positions turn pairs, so it has to be even",
+        )?;
+        rule(
+            self.top_k <= self.experts,
+            "num_experts_per_tok",
+            self.top_k,
+            format!(
+                "it is at most num_local_experts, which is {}",
+                self.experts
+            ),
+        )?;
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let at_least_0 = |x: f64| x >= 0.0 && x.is_finite();
+        let number = "it has to be a positive number";
+        let coefficient = "it has to be a number of at least 0";
+        rule(
+            at_least_0(self.rms_eps),
+            "rms_norm_eps",
+            self.rms_eps,
+            coefficient,
+        )?;
+        rule(positive(self.rope_theta), "rope_theta", self.rope_theta, number)?;
+        let aux = self.aux;
+        rule(at_least_0(aux), "router_aux_loss_coef", aux, coefficient)?;
+        rule(at_least_0(self.init), "initializer_range", self.init, coefficient)
+    }
+}
+fn rule(
+    holds: bool, field: &str, value: impl std::fmt::Display,
+    rule: impl std::fmt::Display,
+) -> Result<()> {
+    let cure = "correct it in the config";
+    if holds { Ok(()) } else { Err(Error::input(field, value, rule, cure)) }
+}

@@ -1,0 +1,363 @@
+//! Chapter 12 (attention), 13 (heads that share keys) and 23 (the cache).
+
+use crate::kernel::matrix::{Add, Mat, MatMut, Set, mat, mat_mut, matmul};
+use crate::kernel::softmax::{softmax_backward, softmax_forward};
+use crate::layer::{Layer, Shape, buffer};
+use crate::nn::linear::{linear_backward, linear_forward};
+use crate::nn::rope::{Rope, rope_backward, rope_forward};
+use crate::params::{Builder, Param, Params, Role};
+use crate::real::Real;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Sets mix and prob: G query heads on the one key head they share, in one
+/// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [t·g, s]
+///
+/// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
+/// query, O = P·V. The g heads of one position are neighbouring rows. There
+/// may be s − t earlier keys than queries: the cache of a decoder.
+/// Source: Vaswani et al. 2017, eq. 1.
+///
+/// # Panics
+/// If the shapes do not fit.
+///
+/// ```
+/// use moe_by_hand::kernel::matrix::{mat, mat_mut};
+/// use moe_by_hand::nn::attention::attention_forward;
+/// let (q, k) = ([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0]);
+/// let (v, mut o, mut p) = ([1.0, 2.0, 3.0, 4.0], [0.0; 4], [0.0; 4]);
+/// let o_mat = mat_mut(&mut o, 2);
+/// attention_forward(o_mat, &mut p, mat(&q, 2), mat(&k, 2), mat(&v, 2), 1);
+/// assert_eq!(p[..2], [1.0, 0.0]); // the first sees only itself
+/// approx::assert_abs_diff_eq!(p[3], 0.669762, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(o[2], 2.339523, epsilon = 1e-6);
+/// ```
+#[track_caller]
+pub fn attention_forward<T: Real>(
+    mix: MatMut<T>, prob: &mut [T], q: Mat<T>, k: Mat<T>, v: Mat<T>, g: usize,
+) {
+    let (s, earlier) = (k.rows, k.rows - q.rows / g);
+    matmul(mat_mut(prob, s), Set, q, k.t());
+    let scale = T::ONE / T::of(q.cols as f64).sqrt();
+    for (row, p) in prob.chunks_exact_mut(s).enumerate() {
+        // eq: causal-mask
+        let (past, future) = p.split_at_mut(earlier + row / g + 1);
+        past.iter_mut().for_each(|s| *s *= scale);
+        softmax_forward(past);
+        future.fill(T::ZERO);
+    }
+    matmul(mix, Set, mat(prob, s), v); // eq: attention-forward
+}
+/// Sets dq, dk, dv and ds: the gradients of [`attention_forward`].
+/// dq, dmix, q: [t·g, d]  dk, dv, k, v: [s, d]  ds, prob: [t·g, s]
+///
+/// V̄ = Pᵀ·Ō, P̄ = Ō·Vᵀ, S̄ = P ⊙ (P̄ − Δ), Q̄ = S̄·K/√d, K̄ = S̄ᵀ·Q/√d. Where the
+/// mask is, P = 0, hence S̄ = 0 with no special case. The sums over rows in V̄
+/// and K̄ run over the g heads too: sharing a key head is a broadcast, and
+/// its backward a sum.
+///
+/// # Panics
+/// If the shapes do not fit.
+///
+/// ```
+/// use moe_by_hand::kernel::matrix::{mat, mat_mut};
+/// use moe_by_hand::nn::attention::{AttentionGrads, attention_backward};
+/// let (q, k) = ([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0]);
+/// let (v, p) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 0.330238, 0.669762]);
+/// let [mut dq, mut dk, mut dv, mut ds] = [[f64::NAN; 4]; 4];
+/// let grads = AttentionGrads {
+///     dq: mat_mut(&mut dq, 2),
+///     dk: mat_mut(&mut dk, 2),
+///     dv: mat_mut(&mut dv, 2),
+///     ds: &mut ds,
+/// };
+/// let dmix = [1.0, 0.0, 0.0, 1.0];
+/// let (q, k, v) = (mat(&q, 2), mat(&k, 2), mat(&v, 2));
+/// attention_backward(grads, mat(&dmix, 2), &p, q, k, v);
+/// approx::assert_abs_diff_eq!(dv[1], 0.330238, epsilon = 1e-6);
+/// approx::assert_abs_diff_eq!(dq[3], 0.312797, epsilon = 1e-6);
+/// approx::assert_abs_diff_eq!(dk[1], -0.312797, epsilon = 1e-6);
+/// ```
+#[track_caller]
+pub fn attention_backward<T: Real>(
+    to: AttentionGrads<T>, dmix: Mat<T>, prob: &[T], q: Mat<T>, k: Mat<T>,
+    v: Mat<T>,
+) {
+    let AttentionGrads { dq, dk, dv, ds } = to;
+    let s = k.rows;
+    // mix = prob·v
+    matmul(dv, Set, mat(prob, s).t(), dmix);
+    matmul(mat_mut(ds, s), Set, dmix, v.t());
+    // prob = softmax(scale·q·kᵀ), where the key is not later
+    let scale = T::ONE / T::of(q.cols as f64).sqrt();
+    for (ds, prob) in ds.chunks_exact_mut(s).zip(prob.chunks_exact(s)) {
+        softmax_backward(ds, prob);
+        ds.iter_mut().for_each(|s| *s *= scale);
+    }
+    matmul(dq, Set, mat(ds, s), k); // eq: attention-backward
+    matmul(dk, Set, mat(ds, s).t(), q); // eq: gqa-reduce
+}
+/// Where [`attention_backward`] writes.
+#[derive(Debug)]
+pub struct AttentionGrads<'a, T> {
+    /// [t·g, d]
+    pub dq: MatMut<'a, T>,
+    /// [s, d]
+    pub dk: MatMut<'a, T>,
+    /// [s, d]
+    pub dv: MatMut<'a, T>,
+    /// [t·g, s]
+    pub ds: &'a mut [T],
+}
+
+/// Sizes of one attention layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// H, query heads.
+    pub heads: usize,
+    /// K, key/value heads: query head h reads ⌊h / (H/K)⌋.
+    pub kv_heads: usize,
+    /// d, columns of a head.
+    pub head: usize,
+}
+/// Causal attention with rotary positions: y = concat(heads)·Wₒ.
+///
+/// Sources: Shazeer 2019 (one key head), Ainslie et al. 2023 (groups).
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// [d, heads·head]
+    wq: Param,
+    /// [d, kv·head]
+    wk: Param,
+    /// [d, kv·head]
+    wv: Param,
+    /// [heads·head, d]
+    wo: Param,
+    rope: Arc<Rope>,
+    heads: Heads,
+}
+/// What [`Attention`] keeps. The g = H/K query heads that share a key head
+/// lie together, so that each group is one matrix.
+#[derive(Clone, Debug)]
+pub struct AttentionActs<T> {
+    shape: Shape,
+    /// [n, d]
+    pub y: Vec<T>,
+    /// [kv, n, g·head]
+    q: Vec<T>,
+    /// [n, kv·head]
+    k: Vec<T>,
+    /// [n, kv·head]
+    v: Vec<T>,
+    /// [batch, kv, time·g, keys]
+    prob: Vec<T>,
+    /// [kv, n, g·head]
+    mix: Vec<T>,
+}
+
+impl Attention {
+    /// Of d columns.
+    ///
+    /// # Panics
+    /// If the key heads do not divide the query heads.
+    #[track_caller]
+    pub fn new(mut b: Builder, d: usize, h: Heads, rope: Arc<Rope>) -> Self {
+        assert_eq!(h.heads % h.kv_heads, 0, "heads in groups: {h:?}");
+        let (q, kv) = (h.heads * h.head, h.kv_heads * h.head);
+        Self {
+            wq: b.param("wq", [d, q], Role::Weight),
+            wk: b.param("wk", [d, kv], Role::Weight),
+            wv: b.param("wv", [d, kv], Role::Weight),
+            wo: b.param("wo", [q, d], Role::Residual),
+            rope,
+            heads: h,
+        }
+    }
+    /// g, query heads on each key head.
+    fn group(&self) -> usize {
+        self.heads.heads / self.heads.kv_heads
+    }
+    fn acts_for<T: Real>(&self, s: Shape, keys: usize) -> AttentionActs<T> {
+        let (n, h) = (s.rows(), self.heads);
+        let (q, kv) = (h.heads * h.head, h.kv_heads * h.head);
+        AttentionActs {
+            shape: s,
+            y: buffer(n * self.wo.cols),
+            q: buffer(n * q),
+            k: buffer(n * kv),
+            v: buffer(n * kv),
+            prob: buffer(n * h.heads * keys),
+            mix: buffer(n * q),
+        }
+    }
+    /// For each key head: its part of a buffer [kv, n, g·head], and its
+    /// columns in a matrix [_, heads·head].
+    fn groups(&self, n: usize) -> impl Iterator<Item = [Range<usize>; 2]> {
+        let width = self.group() * self.heads.head;
+        (0..self.heads.kv_heads).map(move |i| {
+            [i * n * width..(i + 1) * n * width, i * width..(i + 1) * width]
+        })
+    }
+    /// Sets q, k and v, rotated; the first row stands at position `start`.
+    fn project<T: Real>(
+        &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>, start: usize,
+    ) {
+        let (n, t) = (a.shape.rows(), a.shape.time);
+        let d = self.wq.rows();
+        for [part, cols] in self.groups(n) {
+            let (width, q) = (cols.len(), &mut a.q[part]);
+            let wq = p.mat(self.wq).block(0..d, cols);
+            matmul(mat_mut(q, width), Set, mat(x, d), wq);
+            rope_forward(q, width, t, start, &self.rope);
+        }
+        linear_forward(&mut a.k, x, self.wk, p);
+        linear_forward(&mut a.v, x, self.wv, p);
+        rope_forward(&mut a.k, self.wk.cols, t, start, &self.rope);
+    }
+    /// Sets y = concat(mix)·Wₒ.
+    fn output<T: Real>(&self, p: &Params<T>, a: &mut AttentionActs<T>) {
+        let (d, mut op) = (self.wo.cols, Set);
+        for [part, rows] in self.groups(a.shape.rows()) {
+            let mix = mat(&a.mix[part], rows.len());
+            let wo = p.mat(self.wo).block(rows, 0..d);
+            matmul(mat_mut(&mut a.y, d), op, mix, wo);
+            op = Add;
+        }
+    }
+    /// For each sequence and key head: its rows, its part of a buffer
+    /// [kv, n, g·head], its columns in k and v, and its part of prob.
+    fn each(&self, s: Shape) -> impl Iterator<Item = [Range<usize>; 4]> {
+        let (kv, d) = (self.heads.kv_heads, self.heads.head);
+        let (g, t, n) = (self.group(), s.time, s.rows());
+        (0..s.batch * kv).map(move |i| {
+            let (b, h) = (i / kv, i % kv);
+            let (row, w, pr) = (b * t, g * d, t * g * t);
+            [
+                row..row + t,
+                (h * n + row) * w..(h * n + row + t) * w,
+                h * d..(h + 1) * d,
+                i * pr..(i + 1) * pr,
+            ]
+        })
+    }
+}
+impl Layer for Attention {
+    type Acts<T: Real> = AttentionActs<T>;
+
+    fn acts<T: Real>(&self, s: Shape) -> AttentionActs<T> {
+        self.acts_for(s, s.time)
+    }
+    fn y<T: Real>(a: &mut AttentionActs<T>) -> &mut [T] {
+        &mut a.y
+    }
+    fn forward<T: Real>(
+        &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>,
+    ) {
+        self.project(p, x, a, 0);
+        let (d, kv, g) = (self.heads.head, self.wk.cols, self.group());
+        for [rows, part, cols, pr] in self.each(a.shape) {
+            let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
+            let v = mat(&a.v, kv).block(rows, cols);
+            let q = mat(&a.q[part.clone()], d);
+            let mix = mat_mut(&mut a.mix[part], d);
+            attention_forward(mix, &mut a.prob[pr], q, k, v, g);
+        }
+        self.output(p, a);
+    }
+    fn backward<T: Real>(
+        &self, p: &Params<T>, x: &[T], a: &AttentionActs<T>,
+        g: &mut AttentionActs<T>, dx: &mut [T], dp: &mut Params<T>,
+    ) {
+        let (n, t) = (a.shape.rows(), a.shape.time);
+        let (d, head, kv) = (self.wo.cols, self.heads.head, self.wk.cols);
+        // y = concat(mix)·wo
+        let dy = mat(&g.y, d);
+        let (mut dwo, op) = dp.accum(self.wo);
+        for [part, rows] in self.groups(n) {
+            let (mix, dmix) = (&a.mix[part.clone()], &mut g.mix[part]);
+            let w = rows.len();
+            let wo = p.mat(self.wo).block(rows.clone(), 0..d);
+            matmul(mat_mut(dmix, w), Set, dy, wo.t());
+            let dwo = dwo.reborrow().block(rows, 0..d);
+            matmul(dwo, op, mat(mix, w).t(), dy);
+        }
+        // mix = attention(q, k, v), each sequence and key head by itself
+        for [rows, part, cols, pr] in self.each(a.shape) {
+            let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
+            let v = mat(&a.v, kv).block(rows.clone(), cols.clone());
+            let q = mat(&a.q[part.clone()], head);
+            let dmix = mat(&g.mix[part.clone()], head);
+            let to = AttentionGrads {
+                dq: mat_mut(&mut g.q[part], head),
+                dk: mat_mut(&mut g.k, kv).block(rows.clone(), cols.clone()),
+                dv: mat_mut(&mut g.v, kv).block(rows, cols),
+                ds: &mut g.prob[pr.clone()],
+            };
+            attention_backward(to, dmix, &a.prob[pr], q, k, v);
+        }
+        // q = rope(x·wq), k = rope(x·wk), v = x·wv: x was used three times
+        rope_backward(&mut g.k, kv, t, 0, &self.rope);
+        linear_backward(dx, Set, dp, &g.k, x, self.wk, p);
+        linear_backward(dx, Add, dp, &g.v, x, self.wv, p);
+        let (mut dwq, op) = dp.accum(self.wq);
+        for [part, cols] in self.groups(n) {
+            let (w, dq) = (cols.len(), &mut g.q[part]);
+            rope_backward(dq, w, t, 0, &self.rope);
+            let wq = p.mat(self.wq).block(0..d, cols.clone());
+            matmul(mat_mut(dx, d), Add, mat(dq, w), wq.t());
+            let dwq = dwq.reborrow().block(0..d, cols);
+            // eq: attention-layer-backward
+            matmul(dwq, op, mat(x, d).t(), mat(dq, w));
+        }
+    }
+}
+
+/// The keys and values of one sequence so far, in one layer. Keys are stored
+/// rotated, each by its own position.
+#[derive(Clone, Debug)]
+pub struct KvCache<T> {
+    /// [context, kv·head]
+    k: Vec<T>,
+    /// [context, kv·head]
+    v: Vec<T>,
+}
+impl Attention {
+    /// Room for as many positions as the rotary table has.
+    pub fn cache<T: Real>(&self) -> KvCache<T> {
+        let len = self.rope.time() * self.wk.cols;
+        KvCache { k: buffer(len), v: buffer(len) }
+    }
+    /// Memory for [`Attention::extend`] by `time` positions at once.
+    pub fn acts_cached<T: Real>(&self, time: usize) -> AttentionActs<T> {
+        self.acts_for(Shape { batch: 1, time }, self.rope.time())
+    }
+    /// Sets all of `a` for the next rows of one sequence, of which `start`
+    /// are in the cache, and puts these behind them.  x: [t, d]
+    ///
+    /// oₜ = softmax(qₜ·K≤ₜᵀ/√d)·V≤ₜ: the same output as [`Layer::forward`] of
+    /// the whole sequence, for work that grows with its length, not with its
+    /// square.
+    ///
+    /// # Panics
+    /// If the cache is full, or `a` is for another number of rows.
+    #[track_caller]
+    pub fn extend<T: Real>(
+        &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>,
+        cache: &mut KvCache<T>, start: usize,
+    ) {
+        self.project(p, x, a, start);
+        let (d, kv, g) = (self.heads.head, self.wk.cols, self.group());
+        let (t, end) = (a.shape.time, start + a.shape.time);
+        cache.k[start * kv..end * kv].copy_from_slice(&a.k);
+        cache.v[start * kv..end * kv].copy_from_slice(&a.v);
+        for [_, part, cols, _] in self.each(a.shape) {
+            let k = mat(&cache.k, kv).block(0..end, cols.clone());
+            let v = mat(&cache.v, kv).block(0..end, cols);
+            let q = mat(&a.q[part.clone()], d);
+            let mix = mat_mut(&mut a.mix[part], d);
+            let prob = &mut a.prob[..t * g * end];
+            attention_forward(mix, prob, q, k, v, g); // eq: kv-cache
+        }
+        self.output(p, a);
+    }
+}

@@ -1,0 +1,102 @@
+//! Chapter 8. A linear map of rows: three products.
+
+use crate::kernel::matrix::{Op, Set, mat, mat_mut, matmul};
+use crate::layer::{Layer, Shape, buffer};
+use crate::params::{Builder, Param, Params, Role};
+use crate::real::Real;
+
+/// Sets y.  x: [n, d]  w: [d, f]  y: [n, f]
+///
+/// Y = X·W. Weights are stored [in, out].
+///
+/// # Panics
+/// If the shapes do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::linear::linear_forward;
+/// use moe_by_hand::params::{Layout, Role};
+/// let mut layout = Layout::default();
+/// let w = layout.builder().param("w", [2, 3], Role::Weight);
+/// let mut p = layout.zeros();
+/// p[w].copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// let mut y = [f64::NAN; 3];
+/// linear_forward(&mut y, &[1.0, 10.0], w, &p);
+/// assert_eq!(y, [41.0, 52.0, 63.0]);
+/// ```
+#[track_caller]
+pub fn linear_forward<T: Real>(y: &mut [T], x: &[T], w: Param, p: &Params<T>) {
+    // eq: linear-forward
+    matmul(mat_mut(y, w.cols), Set, mat(x, w.rows()), p.mat(w));
+}
+/// Sets dx or adds to it; adds to dp.  dx, x: [n, d]  w: [d, f]  dy: [n, f]
+///
+/// X̄ = Ȳ·Wᵀ, W̄ = Xᵀ·Ȳ: the shapes leave no other choice.
+///
+/// # Panics
+/// If the shapes do not fit.
+///
+/// ```
+/// use moe_by_hand::kernel::matrix::Set;
+/// use moe_by_hand::nn::linear::linear_backward;
+/// use moe_by_hand::params::{Layout, Role};
+/// let mut layout = Layout::default();
+/// let w = layout.builder().param("w", [2, 3], Role::Weight);
+/// let (mut p, mut dp) = (layout.zeros(), layout.zeros());
+/// p[w].copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// let (x, dy, mut dx) = ([1.0, 10.0], [1.0, 0.0, 2.0], [f64::NAN; 2]);
+/// linear_backward(&mut dx, Set, &mut dp, &dy, &x, w, &p);
+/// assert_eq!(dx, [7.0, 16.0]);
+/// assert_eq!(dp[w], [1.0, 0.0, 2.0, 10.0, 0.0, 20.0]);
+/// ```
+#[track_caller]
+pub fn linear_backward<T: Real>(
+    dx: &mut [T], op: Op, dp: &mut Params<T>, dy: &[T], x: &[T], w: Param,
+    p: &Params<T>,
+) {
+    // y = x·w
+    let (x, dy) = (mat(x, w.rows()), mat(dy, w.cols));
+    // eq: linear-backward-input
+    matmul(mat_mut(dx, w.rows()), op, dy, p.mat(w).t());
+    let (dw, op) = dp.accum(w);
+    matmul(dw, op, x.t(), dy); // eq: linear-backward-weight
+}
+
+/// Y = X·W, no bias.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// [d, f]
+    pub w: Param,
+}
+/// What [`Linear`] keeps: its output.
+#[derive(Clone, Debug)]
+pub struct LinearActs<T> {
+    /// [n, f]
+    pub y: Vec<T>,
+}
+
+impl Linear {
+    /// From d to f columns.
+    pub fn new(mut b: Builder, d: usize, f: usize) -> Self {
+        Self { w: b.param("w", [d, f], Role::Weight) }
+    }
+}
+impl Layer for Linear {
+    type Acts<T: Real> = LinearActs<T>;
+
+    fn acts<T: Real>(&self, s: Shape) -> LinearActs<T> {
+        LinearActs { y: buffer(s.rows() * self.w.cols) }
+    }
+    fn y<T: Real>(a: &mut LinearActs<T>) -> &mut [T] {
+        &mut a.y
+    }
+    fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut LinearActs<T>) {
+        linear_forward(&mut a.y, x, self.w, p);
+    }
+    fn backward<T: Real>(
+        &self, p: &Params<T>, x: &[T], _: &LinearActs<T>,
+        g: &mut LinearActs<T>, dx: &mut [T], dp: &mut Params<T>,
+    ) {
+        // eq: linear-backward
+        linear_backward(dx, Set, dp, &g.y, x, self.w, p);
+    }
+}

@@ -1,0 +1,135 @@
+//! Chapter 19 (cross-entropy) and 17 (the balance of the experts).
+
+use crate::kernel::softmax::lse_forward;
+use crate::real::Real;
+
+/// Sets lse; returns Σₜ (ℓₜ − zₜ,ᵧ), the cross-entropy in nats summed over
+/// the rows.  z: [n, v]  lse, target: [n]
+///
+/// L = −Σₜ ln softmax(zₜ)ᵧ with ℓ the log-sum-exp; the mean is left to the
+/// caller, who knows how many rows the whole batch has.
+///
+/// # Panics
+/// If a target is not below v, or the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::loss::cross_entropy_forward;
+/// let mut lse = [f64::NAN];
+/// let loss = cross_entropy_forward(&mut lse, &[2.0, 1.0, 0.0], &[0]);
+/// approx::assert_abs_diff_eq!(loss, 0.407606, epsilon = 5e-7);
+/// ```
+#[track_caller]
+pub fn cross_entropy_forward<T: Real>(
+    lse: &mut [T], z: &[T], target: &[usize],
+) -> T {
+    let v = classes(lse, z, target);
+    let mut sum = T::ZERO;
+    for ((lse, z), &t) in lse.iter_mut().zip(z.chunks_exact(v)).zip(target) {
+        *lse = lse_forward(z);
+        sum += *lse - z[t]; // eq: cross-entropy
+    }
+    sum
+}
+/// Sets dz, given the gradient of the sum.  dz, z: [n, v]  lse, target: [n]
+///
+/// z̄ₜ = (softmax(zₜ) − eᵧ)·dsum; for a mean over N rows dsum is 1/N.
+///
+/// # Panics
+/// If a target is not below v, or the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
+/// let (z, mut lse, mut dz) = ([2.0, 1.0, 0.0], [f64::NAN], [f64::NAN; 3]);
+/// cross_entropy_forward(&mut lse, &z, &[0]);
+/// cross_entropy_backward(&mut dz, &z, &lse, &[0], 1.0);
+/// for (dz, want) in dz.iter().zip([-0.334759, 0.244728, 0.090031]) {
+///     approx::assert_abs_diff_eq!(*dz, want, epsilon = 1e-6);
+/// }
+/// ```
+#[track_caller]
+pub fn cross_entropy_backward<T: Real>(
+    dz: &mut [T], z: &[T], lse: &[T], target: &[usize], dsum: T,
+) {
+    let v = classes(lse, z, target);
+    assert_eq!(dz.len(), z.len(), "cross_entropy_backward: dz against z");
+    let rows = dz.chunks_exact_mut(v).zip(z.chunks_exact(v));
+    for (((dz, z), &lse), &t) in rows.zip(lse).zip(target) {
+        // sum += lse(z) − z[t]
+        for (dz, &z) in dz.iter_mut().zip(z) {
+            *dz = (z - lse).exp() * dsum;
+        }
+        dz[t] += -dsum; // eq: cross-entropy-grad
+    }
+}
+#[track_caller]
+fn classes<T>(lse: &[T], z: &[T], target: &[usize]) -> usize {
+    let n = target.len();
+    assert_eq!(lse.len(), n, "cross-entropy: lse against target");
+    let v = z.len() / n.max(1);
+    assert_eq!(v * n, z.len(), "cross-entropy: z in {n} rows");
+    v.max(1)
+}
+
+/// e^L: a model with cross-entropy L nats is as unsure as a fair choice among
+/// that many tokens.
+///
+/// ```
+/// use moe_by_hand::nn::loss::perplexity;
+/// approx::assert_abs_diff_eq!(
+///     perplexity(1000f64.ln()), 1000.0, epsilon = 1e-11);
+/// ```
+pub fn perplexity(nats: f64) -> f64 {
+    nats.exp() // eq: perplexity
+}
+
+/// E·Σₑ fₑ·Pₑ for one layer: 1 where all experts have the same share.
+/// count, load: [e]
+///
+/// fₑ = count/(N·k) is the share of expert e in the choices, Pₑ = load/N its
+/// mean probability, over the N rows of the whole batch.
+/// Source: Fedus et al. 2021, eq. 4, with f divided by k.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::nn::loss::balance_forward;
+/// let (count, load) = ([3.0, 1.0, 0.0], [2.186960, 1.186324, 0.626716]);
+/// let loss = balance_forward(&count, &load, 4, 1);
+/// approx::assert_abs_diff_eq!(loss, 1.452600, epsilon = 1e-6);
+/// assert_eq!(balance_forward(&[2.0, 2.0], &[1.0, 3.0], 4, 1), 1.0);
+/// ```
+#[track_caller]
+pub fn balance_forward<T: Real>(
+    count: &[T], load: &[T], n: usize, k: usize,
+) -> T {
+    assert_eq!(count.len(), load.len(), "balance: count against load");
+    let (e, n) = (count.len() as f64, n as f64);
+    let sum: T = count.iter().zip(load).map(|(&c, &l)| c * l).sum();
+    sum * T::of(e / (n * n * k as f64)) // eq: aux-load-balance
+}
+/// Sets dload, given the gradient of the loss.  dload, count: [e]
+///
+/// P̄ₑ = dloss·E·fₑ, and each row's probability counts 1/N: with softmax's
+/// backward, z̄ₜₑ = dloss·E/N·pₜₑ·(fₑ − Σⱼ fⱼpₜⱼ). f is piecewise constant.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::nn::loss::balance_backward;
+/// let mut dload = [f64::NAN; 2];
+/// balance_backward(&mut dload, &[3.0, 1.0], 4, 1, 1.0);
+/// assert_eq!(dload, [0.375, 0.125]);
+/// ```
+#[track_caller]
+pub fn balance_backward<T: Real>(
+    dload: &mut [T], count: &[T], n: usize, k: usize, dloss: T,
+) {
+    assert_eq!(count.len(), dload.len(), "balance: count against dload");
+    let (e, n) = (count.len() as f64, n as f64);
+    for (d, &c) in dload.iter_mut().zip(count) {
+        // loss = Σ c·load·e/(n²·k)
+        *d = dloss * c * T::of(e / (n * n * k as f64)); // eq: aux-backward
+    }
+}

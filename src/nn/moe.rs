@@ -1,0 +1,250 @@
+//! Chapter 16. The mixture: rows go to their experts, sorted, and come back
+//! weighted.
+//!
+//! How many rows an expert gets depends on the data; their sum, m = n·k, does
+//! not, because nothing is dropped. All experts share buffers of m rows, cut
+//! where one expert ends and the next begins.
+
+use crate::kernel::vector::{add_to, axpy, dot};
+use crate::layer::{Layer, Shape, buffer};
+use crate::nn::router::{Router, RouterActs};
+use crate::nn::swiglu::{SwiGlu, SwiGluActs};
+use crate::params::{Builder, Params};
+use crate::real::Real;
+
+/// Sets slot and start by a stable counting sort: the choice i of expert e
+/// goes to the row slot[i], one of start[e]..start[e + 1].
+/// slot, choice: [m]  start: [e + 1]  count: [e]
+///
+/// # Panics
+/// If count is not the count of choice, or the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::moe::dispatch;
+/// let (mut slot, mut start) = ([9; 4], [9; 4]);
+/// dispatch(&mut slot, &mut start, &[2, 0, 2, 0], &[2, 0, 2]);
+/// assert_eq!((slot, start), ([2, 0, 3, 1], [0, 2, 2, 4]));
+/// ```
+#[track_caller]
+pub fn dispatch(
+    slot: &mut [usize], start: &mut [usize], choice: &[usize], count: &[usize],
+) {
+    let lens = [slot.len(), count.iter().sum(), start.len()];
+    let want = [choice.len(), choice.len(), count.len() + 1];
+    assert_eq!(lens, want, "dispatch: slot, Σ count, start");
+    // start[e + 1] first walks through expert e, and ends where e + 1 begins
+    start[0] = 0;
+    let mut sum = 0;
+    for (s, c) in start[1..].iter_mut().zip(count) {
+        *s = sum;
+        sum += c;
+    }
+    for (slot, &e) in slot.iter_mut().zip(choice) {
+        *slot = start[e + 1]; // eq: moe-dispatch
+        start[e + 1] += 1;
+    }
+}
+
+/// Sets sorted, where the choice i of row i/k stands at slot[i].
+/// sorted: [m, d]  x: [n, d]  slot: [m], m = n·k
+///
+/// # Panics
+/// If the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::moe::gather_forward;
+/// let mut sorted = [f64::NAN; 4];
+/// gather_forward(&mut sorted, &[1.0, 2.0], &[2, 0, 3, 1], 1);
+/// assert_eq!(sorted, [1.0, 2.0, 1.0, 2.0]);
+/// ```
+#[track_caller]
+pub fn gather_forward<T: Real>(
+    sorted: &mut [T], x: &[T], slot: &[usize], d: usize,
+) {
+    let k = choices(sorted, x, slot, d);
+    for (i, &s) in slot.iter().enumerate() {
+        // eq: moe-gather
+        sorted[s * d..][..d].copy_from_slice(&x[i / k * d..][..d]);
+    }
+}
+/// Adds to dx: a row that went to k experts receives k gradients.
+/// dx: [n, d]  dsorted: [m, d]  slot: [m]
+///
+/// # Panics
+/// If the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::moe::gather_backward;
+/// let mut dx = [0.0; 2];
+/// gather_backward(&mut dx, &[1.0, 10.0, 100.0, 1000.0], &[2, 0, 3, 1], 1);
+/// assert_eq!(dx, [101.0, 1010.0]);
+/// ```
+#[track_caller]
+pub fn gather_backward<T: Real>(
+    dx: &mut [T], dsorted: &[T], slot: &[usize], d: usize,
+) {
+    let k = choices(dsorted, dx, slot, d);
+    for (i, &s) in slot.iter().enumerate() {
+        // sorted[s] = x[t]
+        // eq: moe-gather-backward
+        add_to(&mut dx[i / k * d..][..d], &dsorted[s * d..][..d]);
+    }
+}
+
+/// Sets y.  y: [n, d]  o: [m, d]  w, slot: [m]
+///
+/// yₜ = Σₑ wₜₑ·oₜₑ over the experts that row t chose.
+/// Source: Shazeer et al. 2017, eq. 1.
+///
+/// # Panics
+/// If the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::moe::combine_forward;
+/// // f₁(x) = 2x and f₂(x) = −x at x = 1
+/// let (mut y, o, w) = ([f64::NAN], [2.0, -1.0], [0.731059, 0.268941]);
+/// combine_forward(&mut y, &o, &w, &[0, 1]);
+/// approx::assert_abs_diff_eq!(y[0], 1.193176, epsilon = 2e-6);
+/// ```
+#[track_caller]
+pub fn combine_forward<T: Real>(y: &mut [T], o: &[T], w: &[T], slot: &[usize]) {
+    let d = o.len() / slot.len();
+    let k = choices(o, y, slot, d);
+    assert_eq!(w.len(), slot.len(), "combine: w against slot");
+    y.fill(T::ZERO);
+    for (i, &s) in slot.iter().enumerate() {
+        // eq: moe-combine
+        axpy(&mut y[i / k * d..][..d], w[i], &o[s * d..][..d]);
+    }
+}
+/// Sets do and dw.  do, o: [m, d]  dw, w, slot: [m]  dy: [n, d]
+///
+/// ōₜₑ = wₜₑ·ȳₜ, w̄ₜₑ = ⟨ȳₜ, oₜₑ⟩: the second is how the router learns.
+///
+/// # Panics
+/// If the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::moe::combine_backward;
+/// let (o, w) = ([2.0, -1.0], [0.731059, 0.268941]);
+/// let (mut d_o, mut dw) = ([f64::NAN; 2], [f64::NAN; 2]);
+/// combine_backward(&mut d_o, &mut dw, &[1.0], &o, &w, &[0, 1]);
+/// assert_eq!((d_o, dw), (w, [2.0, -1.0]));
+/// ```
+#[track_caller]
+pub fn combine_backward<T: Real>(
+    d_o: &mut [T], dw: &mut [T], dy: &[T], o: &[T], w: &[T], slot: &[usize],
+) {
+    let d = o.len() / slot.len();
+    let k = choices(o, dy, slot, d);
+    let lens = [d_o.len(), dw.len() * d, w.len() * d];
+    assert_eq!(lens, [o.len(); 3], "combine_backward: do, dw, w against o");
+    for (i, &s) in slot.iter().enumerate() {
+        // y[t] += w[i]·o[s]
+        let (dy, row) = (&dy[i / k * d..][..d], s * d..(s + 1) * d);
+        dw[i] = dot(dy, &o[row.clone()]); // eq: moe-backward-weight
+        for (d_o, &dy) in d_o[row].iter_mut().zip(dy) {
+            *d_o = w[i] * dy; // eq: moe-backward-expert
+        }
+    }
+}
+/// k, after a look at the lengths: as many slots a row.
+#[track_caller]
+fn choices<T>(sorted: &[T], x: &[T], slot: &[usize], d: usize) -> usize {
+    assert_eq!(sorted.len(), slot.len() * d, "rows of width {d} in slots");
+    let k = slot.len() / (x.len() / d);
+    assert_eq!(k * x.len(), sorted.len(), "{k} slots for each row");
+    k
+}
+
+/// Sizes of one mixture.
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    /// e, how many there are.
+    pub experts: usize,
+    /// k, how many a row goes to.
+    pub top_k: usize,
+    /// f, the width of each.
+    pub intermediate: usize,
+}
+/// y = Σₑ wₑ(x)·fₑ(x) over the k experts that the router chose.
+#[derive(Clone, Debug)]
+pub struct Moe {
+    /// Chooses and weighs.
+    pub router: Router,
+    /// fₑ
+    pub experts: Vec<SwiGlu>,
+    d: usize,
+}
+/// What [`Moe`] keeps.
+#[derive(Clone, Debug)]
+pub struct MoeActs<T> {
+    /// [n, d]
+    pub y: Vec<T>,
+    /// Choices and weights.
+    pub router: RouterActs<T>,
+    /// Input rows sorted by expert: [m, d]
+    sorted: Vec<T>,
+    /// Of all experts, rows sorted as above.
+    experts: SwiGluActs<T>,
+    /// Where in the sorted rows choice (t, j) went: [n, k]
+    slot: Vec<usize>,
+    /// First sorted row of each expert, and m: [e + 1]
+    start: Vec<usize>,
+}
+
+impl Moe {
+    /// Of d columns.
+    pub fn new(mut b: Builder, d: usize, s: Experts) -> Self {
+        let router = Router::new(b.at("router"), d, s.experts, s.top_k);
+        let expert = |e| SwiGlu::new(b.at("experts").at(e), d, s.intermediate);
+        Self { d, router, experts: (0..s.experts).map(expert).collect() }
+    }
+}
+impl Layer for Moe {
+    type Acts<T: Real> = MoeActs<T>;
+
+    fn acts<T: Real>(&self, s: Shape) -> MoeActs<T> {
+        let sorted = Shape { batch: s.rows(), time: self.router.top_k };
+        MoeActs {
+            y: buffer(s.rows() * self.d),
+            router: self.router.acts(s),
+            sorted: buffer(sorted.rows() * self.d),
+            experts: self.experts[0].acts(sorted),
+            slot: vec![usize::MAX; sorted.rows()],
+            start: vec![usize::MAX; self.experts.len() + 1],
+        }
+    }
+    fn y<T: Real>(a: &mut MoeActs<T>) -> &mut [T] {
+        &mut a.y
+    }
+    fn aux<T: Real>(a: &mut MoeActs<T>) -> &mut [T] {
+        Router::aux(&mut a.router)
+    }
+    fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut MoeActs<T>) {
+        self.router.forward(p, x, &mut a.router);
+        dispatch(&mut a.slot, &mut a.start, &a.router.choice, &a.router.count);
+        gather_forward(&mut a.sorted, x, &a.slot, self.d);
+        for (expert, s) in self.experts.iter().zip(a.start.windows(2)) {
+            expert.forward_rows(p, &a.sorted, &mut a.experts, s[0]..s[1]);
+        }
+        combine_forward(&mut a.y, &a.experts.y, &a.router.weight, &a.slot);
+    }
+    fn backward<T: Real>(
+        &self, p: &Params<T>, x: &[T], a: &MoeActs<T>, g: &mut MoeActs<T>,
+        dx: &mut [T], dp: &mut Params<T>,
+    ) {
+        // y = combine(experts.y, weight)
+        let (d_o, dw) = (&mut g.experts.y, &mut g.router.weight);
+        let (o, w) = (&a.experts.y, &a.router.weight);
+        combine_backward(d_o, dw, &g.y, o, w, &a.slot);
+        // experts.y = expert(sorted), each on its rows
+        for (expert, s) in self.experts.iter().zip(a.start.windows(2)) {
+            let (x, dx, g) = (&a.sorted, &mut g.sorted, &mut g.experts);
+            expert.backward_rows(p, x, &a.experts, g, dx, dp, s[0]..s[1]);
+        }
+        // x was used by the router and by k experts
+        self.router.backward(p, x, &a.router, &mut g.router, dx, dp);
+        gather_backward(dx, &g.sorted, &a.slot, self.d); // eq: moe-backward
+    }
+}

@@ -1,0 +1,124 @@
+//! Chapter 9. RMSNorm: each row divided by its root mean square.
+
+use crate::kernel::vector::dot;
+use crate::layer::{Layer, Shape, buffer};
+use crate::params::{Builder, Param, Params, Role};
+use crate::real::Real;
+
+/// Sets y and r.  x, y: [n, d]  r: [n]  gain: [d]
+///
+/// r = 1/√(⟨x, x⟩/D + ε), y = γ ⊙ x·r, one r for each row.
+/// Source: Zhang & Sennrich 2019, eq. 4, with ε inside the root.
+///
+/// # Panics
+/// If the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::rmsnorm::rmsnorm_forward;
+/// let (mut y, mut r) = ([f64::NAN; 2], [f64::NAN]);
+/// rmsnorm_forward(&mut y, &mut r, &[3.0, 4.0], &[1.0, 1.0], 0.0);
+/// approx::assert_abs_diff_eq!(r[0], 0.282843, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(y[0], 0.848528, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(y[1], 1.131371, epsilon = 5e-7);
+/// ```
+#[track_caller]
+pub fn rmsnorm_forward<T: Real>(
+    y: &mut [T], r: &mut [T], x: &[T], gain: &[T], eps: f64,
+) {
+    let d = gain.len();
+    assert_eq!([x.len(), r.len() * d], [y.len(); 2], "rmsnorm: x, r against y");
+    let rows = y.chunks_exact_mut(d).zip(r).zip(x.chunks_exact(d));
+    for ((y, r), x) in rows {
+        let mean = dot(x, x) / T::of(d as f64);
+        *r = T::ONE / (mean + T::of(eps)).sqrt();
+        for j in 0..d {
+            y[j] = gain[j] * x[j] * *r; // eq: rmsnorm-forward
+        }
+    }
+}
+/// Sets dx; adds to dgain.  dx, dy, x: [n, d]  dgain, gain: [d]  r: [n]
+///
+/// With x̂ = x·r and u = γ ⊙ ȳ: x̄ = r·(u − x̂·⟨u, x̂⟩/D), γ̄ = Σₙ ȳ ⊙ x̂.
+/// Where ε = 0, x̄ is orthogonal to x: a longer x has the same output.
+///
+/// # Panics
+/// If the lengths do not fit.
+///
+/// ```
+/// use moe_by_hand::nn::rmsnorm::rmsnorm_backward;
+/// let (x, gain, r) = ([3.0, 4.0], [1.0, 1.0], [0.08f64.sqrt()]);
+/// let (mut dx, mut dgain) = ([f64::NAN; 2], [0.0; 2]);
+/// rmsnorm_backward(&mut dx, &mut dgain, &[1.0, 0.0], &x, &gain, &r);
+/// approx::assert_abs_diff_eq!(dx[0], 0.181019, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(dx[1], -0.135765, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(dgain[0], 0.848528, epsilon = 5e-7);
+/// ```
+#[track_caller]
+pub fn rmsnorm_backward<T: Real>(
+    dx: &mut [T], dgain: &mut [T], dy: &[T], x: &[T], gain: &[T], r: &[T],
+) {
+    let d = gain.len();
+    let lens = [dx.len(), dy.len(), r.len() * d];
+    assert_eq!(lens, [x.len(); 3], "rmsnorm_backward: dx, dy, r against x");
+    assert_eq!(dgain.len(), d, "rmsnorm_backward: dgain against gain");
+    for (i, &r) in r.iter().enumerate() {
+        let row = i * d..(i + 1) * d;
+        let (dx, dy, x) = (&mut dx[row.clone()], &dy[row.clone()], &x[row]);
+        // y[j] = gain[j]·x[j]·r, and r moves with every x: ∂r/∂x = −r³·x/d
+        let mut s = T::ZERO;
+        for j in 0..d {
+            s += dy[j] * gain[j] * x[j];
+            dgain[j] += dy[j] * x[j] * r; // eq: rmsnorm-backward-gamma
+        }
+        let c = s * r * r / T::of(d as f64);
+        for j in 0..d {
+            dx[j] = r * (dy[j] * gain[j] - x[j] * c); // eq: rmsnorm-backward
+        }
+    }
+}
+
+/// y = γ ⊙ x/rms(x), with a learned gain γ for each column.
+#[derive(Clone, Debug)]
+pub struct RmsNorm {
+    /// γ: [d]
+    pub gain: Param,
+    /// Keeps a row of zeros finite.
+    pub eps: f64,
+}
+/// What [`RmsNorm`] keeps.
+#[derive(Clone, Debug)]
+pub struct RmsNormActs<T> {
+    /// [n, d]
+    pub y: Vec<T>,
+    /// 1/rms of each row: [n]
+    r: Vec<T>,
+}
+
+impl RmsNorm {
+    /// Of d columns.
+    pub fn new(mut b: Builder, d: usize, eps: f64) -> Self {
+        Self { gain: b.param("gain", [d], Role::Gain), eps }
+    }
+}
+impl Layer for RmsNorm {
+    type Acts<T: Real> = RmsNormActs<T>;
+
+    fn acts<T: Real>(&self, s: Shape) -> RmsNormActs<T> {
+        let n = s.rows();
+        RmsNormActs { y: buffer(n * self.gain.cols), r: buffer(n) }
+    }
+    fn y<T: Real>(a: &mut RmsNormActs<T>) -> &mut [T] {
+        &mut a.y
+    }
+    fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut RmsNormActs<T>) {
+        rmsnorm_forward(&mut a.y, &mut a.r, x, &p[self.gain], self.eps);
+    }
+    fn backward<T: Real>(
+        &self, p: &Params<T>, x: &[T], a: &RmsNormActs<T>,
+        g: &mut RmsNormActs<T>, dx: &mut [T], dp: &mut Params<T>,
+    ) {
+        // eq: rmsnorm-layer-backward
+        let (gain, dgain) = (&p[self.gain], &mut dp[self.gain]);
+        rmsnorm_backward(dx, dgain, &g.y, x, gain, &a.r);
+    }
+}
