@@ -40,3 +40,5 @@ pub mod block;
 pub mod model;
 
 pub mod train;
+
+pub mod generate;
