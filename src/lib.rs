@@ -34,9 +34,12 @@ pub mod params;
 pub mod nn;
 
 pub mod config;
+pub mod memory;
 
 pub mod block;
 
 pub mod model;
 
 pub mod train;
+
+pub mod hf;
