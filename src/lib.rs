@@ -34,6 +34,7 @@ pub mod params;
 pub mod nn;
 
 pub mod config;
+pub mod memory;
 
 pub mod block;
 
@@ -42,3 +43,4 @@ pub mod model;
 pub mod train;
 
 pub mod generate;
+pub mod hf;
