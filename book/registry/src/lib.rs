@@ -1,1 +1,15 @@
-//! Reads `equations.toml`.
+//! The one reader of `equations.toml`, which binds every equation of the book
+//! to the line of code that computes it and to the tests that prove it.
+//!
+//! In the order of reading:
+//!
+//! 1. `registry`: the entries of `equations.toml`;
+//!
+//! Code is found by parsing, so a name that only a macro would produce is not
+//! seen: write it out.
+
+mod error;
+mod registry;
+
+pub use error::Error;
+pub use registry::{Equation, Kind, Registry, Target};
