@@ -5,14 +5,20 @@
 //!
 //! 1. `registry`: the entries of `equations.toml`;
 //! 2. `source`: items, tests and `// eq: id` marks in the sources;
+//! 3. `book`: `{{#eq id}}` and `{{#ref id}}` in the chapters;
+//! 4. `places`: for each equation, where its code and its tests stand.
 //!
 //! Code is found by parsing, so a name that only a macro would produce is not
 //! seen: write it out.
 
+mod book;
 mod error;
+mod places;
 mod registry;
 mod source;
 
+pub use book::{Directive, Verb, directives};
 pub use error::Error;
+pub use places::{Place, Places, places};
 pub use registry::{Equation, Kind, Registry, Target};
 pub use source::{Item, Mark, Source, Sources};
