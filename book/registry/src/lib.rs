@@ -6,7 +6,8 @@
 //! 1. `registry`: the entries of `equations.toml`;
 //! 2. `source`: items, tests and `// eq: id` marks in the sources;
 //! 3. `book`: `{{#eq id}}` and `{{#ref id}}` in the chapters;
-//! 4. `places`: for each equation, where its code and its tests stand.
+//! 4. `places`: for each equation, where its code and its tests stand;
+//! 5. `problems`: whatever among these does not fit together.
 //!
 //! Code is found by parsing, so a name that only a macro would produce is not
 //! seen: write it out.
@@ -14,11 +15,13 @@
 mod book;
 mod error;
 mod places;
+mod problems;
 mod registry;
 mod source;
 
 pub use book::{Directive, Verb, directives};
 pub use error::Error;
 pub use places::{Place, Places, places};
+pub use problems::{Problem, problems};
 pub use registry::{Equation, Kind, Registry, Target};
 pub use source::{Item, Mark, Source, Sources};
