@@ -368,6 +368,24 @@ fn backward_of_nothing() {
 }
 
 #[test]
+fn backward_named_by_no_forward_but_an_identity() {
+    let tree = Tree::clean();
+    let named = "backward = \"moe-backward\"";
+    tree.edit("equations.toml", named, "no_backward = \"forgotten\"");
+    let tex = "tex = \"s(x + c) = s(x)\"\n";
+    tree.edit("equations.toml", tex, &format!("{tex}{named}\n"));
+    assert_eq!(
+        tree.problems(),
+        [
+            "equations.toml: [moe-backward] of kind backward is named by no \
+             forward; add backward = \"moe-backward\" to its forward",
+            "equations.toml: [shift] of kind identity has a key backward or \
+             no_backward; only a forward has one: remove it",
+        ]
+    );
+}
+
+#[test]
 fn backward_functions_without_equation() {
     for code in [
         "fn x_backward() {}",
@@ -464,6 +482,28 @@ fn fast_twin_of_a_backward() {
          fast = \"src/lib.rs::x_backward\"",
     );
     assert_eq!(tree.problems(), [""; 0]);
+}
+
+#[test]
+fn layer_that_is_only_a_fast_twin() {
+    let tree = Tree::clean();
+    tree.append(
+        "src/lib.rs",
+        "impl Layer for A {
+            fn backward() {
+                // eq: moe-backward
+            }
+        }",
+    );
+    let code = "code = \"src/nn/moe.rs::Moe::backward\"";
+    let fast = "fast = \"src/lib.rs::A::backward\"";
+    tree.edit("equations.toml", code, &format!("{code}\n{fast}"));
+    assert_eq!(
+        tree.problems(),
+        ["src/lib.rs:2: `impl Layer for A` is bound to no equation, and \
+          every backward is to be proven; add to equations.toml an entry of \
+          kind backward with code = \"src/lib.rs::A::backward\""]
+    );
 }
 
 #[test]
