@@ -218,8 +218,8 @@ const MOE_CHAPTER: &str = "# Moe
 {{#eq moe-forward}} {{#eq moe-backward}} from {{#ref rmsnorm-backward}}
 
 ~~~~md
-{{#ref unknown}}
 ```
+{{#ref unknown}}
 ~~~
 {{#ref unknown}}
 ~~~~
