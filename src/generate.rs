@@ -1,6 +1,7 @@
 //! Chapter 22 (sampling) and 23 (the cache). One token after another.
 
 use crate::block::{Block, BlockActs};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernel::softmax::softmax_forward;
 use crate::layer::{Layer, Shape, buffer};
@@ -258,6 +259,21 @@ fn largest<T: Real>(z: &[T]) -> Result<usize> {
     }
 }
 
+/// Bytes of keys and values for a whole context: 2·L·K·dₕ·C numbers of type
+/// `T`. Query heads that share a key head share its cache.
+///
+/// ```
+/// use moe_by_hand::{config::Config, generate::cache_bytes};
+/// let mut c = Config::preset("tiny").unwrap(); // a context of 512
+/// assert_eq!(cache_bytes::<f32>(&c), 2 * 2 * 1 * 16 * 512 * 4);
+/// c.kv_heads = c.heads; // no sharing: H/K times as much
+/// assert_eq!(cache_bytes::<f32>(&c), 524_288);
+/// ```
+pub fn cache_bytes<T>(c: &Config) -> u64 {
+    let sizes = [2, c.layers, c.kv_heads, c.head, c.context, size_of::<T>()];
+    sizes.iter().fold(1, |n, &size| n.saturating_mul(size as u64))
+}
+
 /// Rows that go through the blocks together: of a prompt as many as keep the
 /// weights busy, and few enough that their scores, [rows, heads, context],
 /// stay small.
@@ -292,8 +308,7 @@ impl<T: Real> Rows<T> {
 /// One sequence that grows, with the keys and values of its past.
 ///
 /// A step at position T costs O(T), where the whole pass again would cost
-/// O(T²). All memory is allocated at the start: 2·L·K·dₕ numbers for each
-/// position of the context.
+/// O(T²). All memory is allocated at the start: see [`cache_bytes`].
 #[derive(Clone, Debug)]
 pub struct Decoder<'m, T: Real> {
     model: &'m Model,
