@@ -39,4 +39,5 @@ pub mod block;
 
 pub mod model;
 
+pub mod figure;
 pub mod train;
