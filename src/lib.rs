@@ -31,6 +31,8 @@ pub mod kernel;
 pub mod layer;
 pub mod params;
 
+pub mod gradcheck;
+
 pub mod nn;
 
 pub mod config;
