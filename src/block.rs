@@ -113,6 +113,9 @@ impl Layer for Block {
     fn aux<T: Real>(a: &mut BlockActs<T>) -> &mut [T] {
         Moe::aux(&mut a.moe)
     }
+    fn choices<T: Real>(a: &BlockActs<T>) -> &[usize] {
+        Moe::choices(&a.moe)
+    }
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut BlockActs<T>) {
         self.norm1.forward(p, x, &mut a.norm1);
         self.attention.forward(p, &a.norm1.y, &mut a.attention);

@@ -38,6 +38,12 @@ pub trait Layer: Send + Sync {
         &mut []
     }
 
+    /// The discrete choices that forward made, such as a router's experts. A
+    /// derivative holds them fixed, so a check must not step across one.
+    fn choices<T: Real>(_: &Self::Acts<T>) -> &[usize] {
+        &[]
+    }
+
     /// Sets all of `a`.
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut Self::Acts<T>);
 

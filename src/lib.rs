@@ -31,9 +31,12 @@ pub mod kernel;
 pub mod layer;
 pub mod params;
 
+pub mod gradcheck;
+
 pub mod nn;
 
 pub mod config;
+pub mod memory;
 
 pub mod block;
 
@@ -41,3 +44,5 @@ pub mod model;
 
 pub mod figure;
 pub mod train;
+
+pub mod hf;

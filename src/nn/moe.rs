@@ -221,6 +221,9 @@ impl Layer for Moe {
     fn aux<T: Real>(a: &mut MoeActs<T>) -> &mut [T] {
         Router::aux(&mut a.router)
     }
+    fn choices<T: Real>(a: &MoeActs<T>) -> &[usize] {
+        Router::choices(&a.router)
+    }
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut MoeActs<T>) {
         self.router.forward(p, x, &mut a.router);
         dispatch(&mut a.slot, &mut a.start, &a.router.choice, &a.router.count);

@@ -169,6 +169,9 @@ impl Layer for Router {
     fn aux<T: Real>(a: &mut RouterActs<T>) -> &mut [T] {
         &mut a.stats
     }
+    fn choices<T: Real>(a: &RouterActs<T>) -> &[usize] {
+        &a.choice
+    }
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut RouterActs<T>) {
         let (e, k) = (self.experts(), self.top_k);
         linear_forward(&mut a.prob, x, self.w, p);

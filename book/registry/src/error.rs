@@ -1,0 +1,89 @@
+//! What every reader here shares: an error, a file read, a folder walked, and
+//! a guess at what a misspelt name meant.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What could not be read: one line that names the thing, its value, the rule
+/// and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(pub(crate) String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The text of `file`, which is relative to `root`.
+pub(crate) fn read(root: &Path, file: &str) -> Result<String, Error> {
+    std::fs::read_to_string(root.join(file))
+        .map_err(|e| Error(format!("{file}: cannot be read: {e}")))
+}
+
+/// All files under `root/folder` that end in `.ext`, relative to `root`, with
+/// `/` between their parts, sorted; none if there is no such folder.
+pub(crate) fn files(
+    root: &Path, folder: &str, ext: &str,
+) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_string()];
+    while let Some(folder) = folders.pop() {
+        let path = root.join(&folder);
+        if !path.is_dir() {
+            continue;
+        }
+        let fail = |e| Error(format!("{folder}: cannot be listed: {e}"));
+        for entry in std::fs::read_dir(&path).map_err(fail)? {
+            let path: PathBuf = entry.map_err(fail)?.path();
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+                continue;
+            };
+            let name = format!("{folder}/{name}");
+            if path.is_dir() {
+                folders.push(name);
+            } else if path.extension().is_some_and(|e| e == ext) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The name most like `word`, if at most a third of its letters differ.
+pub(crate) fn nearest<'a>(
+    word: &str, names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let names = names.into_iter().map(|name| (distance(word, name), name));
+    let (distance, name) = names.min()?;
+    (3 * distance <= word.chars().count()).then_some(name)
+}
+
+/// "nearest is `name`", or what to do where nothing is near.
+pub(crate) fn hint<'a>(
+    word: &str, names: impl IntoIterator<Item = &'a str>, otherwise: &str,
+) -> String {
+    match nearest(word, names) {
+        Some(name) => format!("nearest is `{name}`"),
+        None => otherwise.to_string(),
+    }
+}
+
+/// How many letters must be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
