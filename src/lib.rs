@@ -42,6 +42,7 @@ pub mod block;
 
 pub mod model;
 
+pub mod figure;
 pub mod train;
 
 pub mod generate;
