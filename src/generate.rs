@@ -443,8 +443,8 @@ pub fn generate<T: Real>(
 /// when it is whole, and a byte that is no UTF-8 as U+FFFD.
 ///
 /// ```
-/// use moe_by_hand::generate::Text;
-/// let mut text = Text::default();
+/// use moe_by_hand::generate::Characters;
+/// let mut text = Characters::default();
 /// assert_eq!(text.push(0xc3), ""); // the first half of é
 /// assert_eq!(text.push(0xa9), "é");
 /// assert_eq!(text.push(300), "<300>"); // no byte
@@ -452,12 +452,12 @@ pub fn generate<T: Real>(
 /// assert_eq!(text.finish(), "\u{fffd}");
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Text {
+pub struct Characters {
     /// The beginning of a character.
     part: Vec<u8>,
     out: String,
 }
-impl Text {
+impl Characters {
     /// Takes one token; returns what can be shown now.
     pub fn push(&mut self, token: usize) -> &str {
         self.out.clear();
