@@ -140,7 +140,8 @@ fn keep(p: &mut [f64], order: &[usize], n: usize) {
 /// ```
 /// use moe_by_hand::generate::sample_inverse_cdf;
 /// let p = [0.0, 0.5, 0.0, 0.25, 0.25];
-/// let tokens = [0.0, 0.49, 0.5, 0.74, 0.75].map(|u| sample_inverse_cdf(&p, u));
+/// let draw = |u| sample_inverse_cdf(&p, u);
+/// let tokens = [0.0, 0.49, 0.5, 0.74, 0.75].map(draw);
 /// assert_eq!(tokens, [1, 1, 3, 3, 4]);
 /// // Ten tenths are less than 1 in f64, and the last token is masked.
 /// let mut p = [0.1; 11];

@@ -67,8 +67,7 @@ fn a_seed_decides_and_a_table_shows() {
         o
     });
     let table = text(&a.stdout);
-    let rows =
-        table.lines().skip(1).map_while(|l| l.split(' ').find(|w| *w != ""));
+    let rows = table.lines().skip(1).map_while(|l| l.split_whitespace().next());
     assert_eq!(rows.collect::<Vec<_>>(), ["1", "10", "12"], "{table}");
     assert!(table.contains("A falling loss proves nothing"), "{table}");
     assert_ne!(table.lines().nth(1), text(&b.stdout).lines().nth(1));

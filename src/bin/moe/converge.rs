@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     })?;
     let json = json(&points);
     write(out, "converge.json", &json)?;
-    write(out, "converge.svg", &figure(&points, balanced).svg())?;
+    write(out, "converge.svg", &figure(&points).svg())?;
     if args.json {
         show(&json)?;
         return Ok(ExitCode::SUCCESS);
@@ -143,8 +143,8 @@ fn json(points: &[Point]) -> String {
     )
 }
 /// All steps, and the end again on a scale that shows the floor.
-fn figure(points: &[Point], balanced: f64) -> Figure {
-    let panel = |title: &str, points: &[Point], mark| {
+fn figure(points: &[Point]) -> Figure {
+    let panel = |title: &str, points: &[Point]| {
         let line = |name: &str, of: fn(&Point) -> f64| Line {
             name: name.into(),
             points: points.iter().map(|p| (p.step as f64, of(p))).collect(),
@@ -154,12 +154,11 @@ fn figure(points: &[Point], balanced: f64) -> Figure {
             line("cross-entropy", |p| p.ce),
             line("balance term", |p| p.aux),
         ];
-        Panel { title: title.into(), lines, mark }
+        Panel { title: title.into(), lines, mark: None }
     };
-    let mut panels = vec![panel("all steps", points, None)];
+    let mut panels = vec![panel("all steps", points)];
     if let Some(end) = points.get(99..).filter(|end| end.len() > 1) {
-        let mark = Some((balanced, "balanced experts".into()));
-        panels.push(panel("from step 100 on", end, mark));
+        panels.push(panel("from step 100 on", end));
     }
     Figure {
         title: "A falling loss proves nothing".into(),
