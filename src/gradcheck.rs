@@ -75,6 +75,8 @@ impl fmt::Display for Measure {
 pub struct Report {
     /// In the order they were made.
     pub measures: Vec<Measure>,
+    /// The discrete choices that the forward pass made.
+    pub choices: Vec<usize>,
 }
 impl Report {
     /// The measure nearest to its bound, or farthest beyond it, of one rung.
@@ -92,12 +94,25 @@ impl Report {
     /// Both reports as one.
     pub fn and(mut self, other: Report) -> Self {
         self.measures.extend(other.measures);
+        self.choices.extend(other.choices);
         self
     }
-    /// The measures of the tensors that `keep` names, and all that belong to
-    /// no tensor.
-    pub fn only(mut self, keep: &[&str]) -> Self {
-        self.measures.retain(|m| keep.contains(&m.what.as_str()));
+    /// With the error of a formula or an invariant.
+    pub fn with(mut self, what: &str, error: f64, bound: f64) -> Self {
+        self.measures.push(Measure::invariant(what, error, bound));
+        self
+    }
+    /// With `what: ` before each name.
+    pub fn of(mut self, what: &str) -> Self {
+        for m in &mut self.measures {
+            m.what = format!("{what}: {}", m.what);
+        }
+        self
+    }
+    /// Only what was measured of one tensor.
+    pub fn only(mut self, tensor: &str) -> Self {
+        let element = format!("{tensor}, each element");
+        self.measures.retain(|m| m.what == tensor || m.what == element);
         self
     }
     /// # Panics
@@ -178,7 +193,7 @@ pub fn measure<F: Function>(
     let (y, choices) = f.forward(&x);
     let dy = normals(y.len(), 1.0, &mut rng);
     let (value, dx) = (dot(&y, &dy), f.backward(&x, &dy));
-    let mut report = Report::default();
+    let mut report = Report { measures: vec![], choices: choices.clone() };
     for (i, name) in names.iter().enumerate() {
         let at = coordinates(x[i].len(), plan.coordinates, &mut rng);
         let a: Vec<f64> = at.iter().map(|&j| dx[i][j]).collect();

@@ -42,3 +42,5 @@ pub mod block;
 pub mod model;
 
 pub mod train;
+
+pub mod check;
