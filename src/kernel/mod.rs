@@ -7,5 +7,7 @@
 //! lengths first, because `zip` would stop silently at the shortest.
 pub mod activation;
 pub mod matrix;
+pub mod product;
+pub mod simd;
 pub mod softmax;
 pub mod vector;
