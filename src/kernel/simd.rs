@@ -35,7 +35,7 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512F: 16 lanes, 32 registers.
     Avx512,
-    /// AArch64: 4 lanes, 32 registers.
+    /// ARM of 64 bits: 4 lanes, 32 registers.
     Neon,
 }
 
@@ -90,6 +90,20 @@ impl Isa {
         };
         CHOSEN.get_or_init(read).clone()
     }
+    /// [`Isa::chosen`], for kernels.
+    ///
+    /// # Panics
+    /// If `MOE_SIMD` names none that this CPU has.
+    #[track_caller]
+    pub fn current() -> Isa {
+        Self::chosen().unwrap_or_else(|e| panic!("{e}"))
+    }
+    /// Runs plain code, compiled for this set: enough where the compiler
+    /// vectorises it by itself. All that `f` calls must be
+    /// `#[inline(always)]`.
+    pub fn wide(self, f: impl FnOnce()) {
+        self.run(Wide(f));
+    }
     /// Runs the kernel, compiled for this set.
     ///
     /// # Panics
@@ -132,6 +146,15 @@ impl FromStr for Isa {
     }
 }
 
+struct Wide<F>(F);
+impl<F: FnOnce()> Kernel for Wide<F> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        (self.0)();
+    }
+}
+
 /// A computation that is compiled once for each instruction set.
 pub trait Kernel {
     /// What it returns.
@@ -160,6 +183,8 @@ pub trait Simd: Copy {
     fn load(self, x: &[f32]) -> Self::V;
     /// All of `x`, or its first `W`; 0 in the lanes that are left.
     fn load_part(self, x: &[f32]) -> Self::V;
+    /// The same with `or` in the lanes that are left.
+    fn load_or(self, x: &[f32], or: f32) -> Self::V;
     /// Sets the first `W` of `y` to v.  Panics if there are fewer.
     fn store(self, y: &mut [f32], v: Self::V);
     /// Sets all of `y`, or its first `W`, to the first lanes of v.
@@ -261,6 +286,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_maskz_loadu_ps(mask16(x.len()), x.as_ptr()) }
     }
     #[inline(always)]
+    fn load_or(self, x: &[f32], or: f32) -> __m512 {
+        let (or, mask) = (self.splat(or), mask16(x.len()));
+        // SAFETY: the mask leaves out what is not there.
+        unsafe { _mm512_mask_loadu_ps(or, mask, x.as_ptr()) }
+    }
+    #[inline(always)]
     fn store(self, y: &mut [f32], v: __m512) {
         let y = &mut y[..16];
         // SAFETY: 16 numbers are there.
@@ -352,6 +383,13 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskload_ps(x.as_ptr(), self.mask(x.len())) }
     }
     #[inline(always)]
+    fn load_or(self, x: &[f32], or: f32) -> __m256 {
+        let mask = self.mask(x.len());
+        let (or, there) = (self.splat(or), self.load_part(x));
+        // SAFETY: `self` was made after the CPU was asked.
+        unsafe { _mm256_blendv_ps(or, there, _mm256_castsi256_ps(mask)) }
+    }
+    #[inline(always)]
     fn store(self, y: &mut [f32], v: __m256) {
         let y = &mut y[..8];
         // SAFETY: 8 numbers are there.
@@ -416,6 +454,10 @@ impl Simd for Neon {
     fn load_part(self, x: &[f32]) -> float32x4_t {
         // no masks here: by way of a full one
         self.load(&Portable(()).load_part(x))
+    }
+    #[inline(always)]
+    fn load_or(self, x: &[f32], or: f32) -> float32x4_t {
+        self.load(&Portable(()).load_or(&x[..x.len().min(4)], or))
     }
     #[inline(always)]
     fn store(self, y: &mut [f32], v: float32x4_t) {
@@ -487,6 +529,12 @@ impl Simd for Portable {
         v
     }
     #[inline(always)]
+    fn load_or(self, x: &[f32], or: f32) -> [f32; 8] {
+        let (mut v, n) = ([or; 8], x.len().min(8));
+        v[..n].copy_from_slice(&x[..n]);
+        v
+    }
+    #[inline(always)]
     fn store(self, y: &mut [f32], v: [f32; 8]) {
         y[..8].copy_from_slice(&v);
     }
@@ -514,58 +562,73 @@ impl Simd for Portable {
     }
 }
 
-/// x
+/// One tile of the matrix product: M rows of N vectors, in registers while k
+/// runs.  c: [M, n], a: [M, k], b: [k, n]; `FULL` if n = N·W, else n may end
+/// inside the last vector.
+///
+/// Here and not beside its caller, because it looks at the bounds once: a
+/// look at each number costs AVX-512 a tenth of the speed, AVX2 a quarter.
 #[inline(always)]
-pub(crate) fn tile<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
+pub(crate) fn tile<
+    S: Simd,
+    const M: usize,
+    const N: usize,
+    const FULL: bool,
+>(
     s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
-) -> usize {
-    let last = (NV - 1) * S::W;
-    let width = if FULL { NV * S::W } else { b.cols };
-    let rest = width - last;
-    assert!(rest <= S::W && b.cs == 1, "tile");
-    let depth = b.rows;
-    assert!(depth > 0 && c.data.len() > (MR - 1) * c.rs + width - 1, "tile: C");
-    assert!(a.data.len() > (MR - 1) * a.rs + (depth - 1) * a.cs, "tile: A");
-    assert!(b.data.len() > (depth - 1) * b.rs + width - 1, "tile: B");
-    let mut sum = [[s.splat(0.0); NV]; MR];
+) {
+    let (deep, wide) = (b.rows, if FULL { N * S::W } else { b.cols });
+    let fits = c.rows == M && a.rows == M && a.cols == deep && c.cols == wide;
+    let full = wide > (N - 1) * S::W && wide <= N * S::W && b.cols == wide;
+    assert!(fits && full && b.cs == 1 && deep > 0, "tile: shapes");
+    // The largest index into each; it cannot overflow unnoticed.
+    let last = |rs: usize, rows: usize, rest: usize| {
+        rs.saturating_mul(rows - 1).saturating_add(rest)
+    };
+    assert!(last(c.rs, M, wide - 1) < c.data.len(), "tile: C");
+    assert!(last(a.rs, M, last(a.cs, deep, 0)) < a.data.len(), "tile: A");
+    assert!(last(b.rs, deep, wide - 1) < b.data.len(), "tile: B");
+    // the lanes of vector j of a row
+    let lanes = |row: usize, j: usize| {
+        let end = if FULL || j + 1 < N { (j + 1) * S::W } else { wide };
+        row + j * S::W..row + end
+    };
+    let load = |x: &[f32], row: usize, j: usize| {
+        // SAFETY: it ends before `last` + 1; checked again in a debug build.
+        let x = unsafe { x.get_unchecked(lanes(row, j)) };
+        if FULL || j + 1 < N { s.load(x) } else { s.load_part(x) }
+    };
+
+    let mut sum = [[s.splat(0.0); N]; M];
     if op == Op::Add {
-        for i in 0..MR {
-            for j in 0..NV {
-                let at = i * c.rs + j * S::W;
-                sum[i][j] = if FULL || j < NV - 1 {
-                    s.load(unsafe { c.data.get_unchecked(at..at + S::W) })
-                } else {
-                    s.load_part(unsafe { c.data.get_unchecked(at..at + rest) })
-                };
+        for i in 0..M {
+            for j in 0..N {
+                sum[i][j] = load(c.data, i * c.rs, j);
             }
         }
     }
-    for k in 0..b.rows {
-        let mut bv = [s.splat(0.0); NV];
-        for j in 0..NV {
-            let at = k * b.rs + j * S::W;
-            bv[j] = if FULL || j < NV - 1 {
-                s.load(unsafe { b.data.get_unchecked(at..at + S::W) })
-            } else {
-                s.load_part(unsafe { b.data.get_unchecked(at..at + rest) })
-            };
+    for k in 0..deep {
+        let mut bk = [s.splat(0.0); N];
+        for j in 0..N {
+            bk[j] = load(b.data, k * b.rs, j);
         }
-        for i in 0..MR {
-            let av = s.splat(*unsafe { a.data.get_unchecked(i * a.rs + k * a.cs) });
-            for j in 0..NV {
-                sum[i][j] = s.fma(av, bv[j], sum[i][j]);
+        for i in 0..M {
+            // SAFETY: `last` or before; checked again in a debug build.
+            let a = *unsafe { a.data.get_unchecked(i * a.rs + k * a.cs) };
+            for j in 0..N {
+                sum[i][j] = s.fma(s.splat(a), bk[j], sum[i][j]); // eq: matmul
             }
         }
     }
-    for i in 0..MR {
-        for j in 0..NV {
-            let at = i * c.rs + j * S::W;
-            if FULL || j < NV - 1 {
-                s.store(unsafe { c.data.get_unchecked_mut(at..at + S::W) }, sum[i][j])
+    for i in 0..M {
+        for j in 0..N {
+            // SAFETY: as for a load.
+            let c = unsafe { c.data.get_unchecked_mut(lanes(i * c.rs, j)) };
+            if FULL || j + 1 < N {
+                s.store(c, sum[i][j]);
             } else {
-                s.store_part(unsafe { c.data.get_unchecked_mut(at..at + rest) }, sum[i][j])
-            };
+                s.store_part(c, sum[i][j]);
+            }
         }
     }
-    MR
 }
