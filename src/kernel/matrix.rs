@@ -142,13 +142,8 @@ pub fn matmul<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     if let (Some(a), Some(b)) = (a.f32s(), b.f32s())
         && let Some(data) = T::f32s_mut(data)
     {
-        return matmul_with(
-            Isa::current(),
-            MatMut { data, rows, cols, rs },
-            op,
-            a,
-            b,
-        );
+        let isa = Isa::current();
+        return matmul_with(isa, MatMut { data, rows, cols, rs }, op, a, b);
     }
     matmul_plain(MatMut { data, rows, cols, rs }, op, a, b);
 }

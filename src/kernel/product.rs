@@ -19,9 +19,6 @@ use std::cell::RefCell;
 /// Rows of B that are worked on at a time: of 64 columns, as many as fit
 /// into two thirds of a first-level cache.
 const DEEP: usize = 128;
-/// Rows of C from which on a copy of B is paid back, although its rows are
-/// contiguous.
-const MANY: usize = 128;
 
 thread_local! {
     /// Where a part of B is laid out anew. Each thread has its own, for good:
@@ -78,7 +75,7 @@ impl Kernel for Product<'_> {
             let mut j = 0;
             while j < n {
                 // One row alone needs more vectors to keep the CPU busy.
-                let one = m == 1 && n - j >= 8 * S::W;
+                let one = m == 1 && b.cs == 1 && n - j >= 8 * S::W;
                 let wide = if one { 8 } else { S::WIDE } * S::W;
                 let js = j..n.min(j + wide);
                 let c = c.reborrow().block(0..m, js.clone());

@@ -8,9 +8,12 @@
 //! - *The CPU has the instruction.* A token ([`Avx2`], …) is made in
 //!   [`Isa::run`] alone, after it asked the CPU; every method takes a token.
 //!   Test: `each_set_runs_where_the_cpu_has_it` (`tests/simd.rs`).
-//! - *A load or store stays inside its slice.* Full ones assert the length
-//!   first; the others touch `len` lanes only, by a mask. Tests:
-//!   `full_and_part_loads`, `short_slices_panic`, `nothing_leaks`.
+//! - *A load or store stays inside its slice.* Full ones look at the length
+//!   first, parts touch as many lanes as there are numbers, by a mask. Test:
+//!   `methods_of_a_vector`.
+//! - *A tile stays inside its matrices.* [`tile`] looks at their largest
+//!   indices first. Tests: `all_sizes`, `shapes_of_the_model`, amid NaN and
+//!   guards; and a debug build looks at every index again.
 //!
 //! `#[inline(always)]` is no matter of taste here: a method that is not
 //! inlined into the entry of its set is compiled without that set.
@@ -241,7 +244,7 @@ fn enter_avx512<K: Kernel>(kernel: K) -> K::Out {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn mask16(len: usize) -> __mmask16 {
-    0xffff >> (16 - len.min(16))
+    ((1u32 << len.min(16)) - 1) as __mmask16
 }
 
 #[cfg(target_arch = "x86_64")]
