@@ -134,7 +134,7 @@ pub fn matmul_plain<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
         for j in 0..c.cols {
             let mut s = T::ZERO;
             for k in 0..a.cols {
-                // eq: matmul, matmul-transposed-b
+                // eq: matmul, matmul-transposed-b, matmul-backward
                 s += a.data[i * a.rs + k * a.cs] * b.data[k * b.rs + j * b.cs];
             }
             let c = &mut c.data[i * c.rs + j];
