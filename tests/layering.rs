@@ -156,6 +156,7 @@ fn arrows(files: &[File]) -> Vec<(usize, usize, usize)> {
             arrows.extend(to.map(|to| (from, to, line)));
         }
     }
+    arrows.dedup(); // several names in one `use`
     arrows
 }
 
