@@ -36,11 +36,16 @@ pub mod gradcheck;
 pub mod nn;
 
 pub mod config;
+pub mod memory;
 
 pub mod block;
 
 pub mod model;
 
+pub mod figure;
 pub mod train;
+
+pub mod generate;
+pub mod hf;
 
 pub mod check;
