@@ -119,6 +119,7 @@ pub static CHECKS: &[Check] = &[
     check("rope-rotation", kernels::rope_rotation),
     check("rope-relative", kernels::rope_relative),
     check("rope-backward", kernels::rope_backward),
+    check("rope-layout", layers::rope_layout),
     // Chapter 15
     check("router-topk", kernels::router_topk),
     check("topk-renorm-backward", kernels::topk_renorm_backward),

@@ -220,6 +220,11 @@ fn rope_backward() {
 }
 
 #[test]
+fn rope_layout() {
+    check::assert("rope-layout");
+}
+
+#[test]
 fn router_topk() {
     check::assert("router-topk");
 }
