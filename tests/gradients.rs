@@ -365,6 +365,26 @@ fn lr_cosine() {
 }
 
 #[test]
+fn sample_temperature() {
+    check::assert("sample-temperature");
+}
+
+#[test]
+fn sample_top_k() {
+    check::assert("sample-top-k");
+}
+
+#[test]
+fn sample_top_p() {
+    check::assert("sample-top-p");
+}
+
+#[test]
+fn sample_inverse_cdf() {
+    check::assert("sample-inverse-cdf");
+}
+
+#[test]
 fn kv_cache() {
     check::assert("kv-cache");
 }
