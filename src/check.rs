@@ -6,6 +6,7 @@
 mod kernels;
 mod layers;
 mod model;
+mod sampling;
 mod training;
 
 use crate::gradcheck::Report;
@@ -119,6 +120,7 @@ pub static CHECKS: &[Check] = &[
     check("rope-rotation", kernels::rope_rotation),
     check("rope-relative", kernels::rope_relative),
     check("rope-backward", kernels::rope_backward),
+    check("rope-layout", layers::rope_layout),
     // Chapter 15
     check("router-topk", kernels::router_topk),
     check("topk-renorm-backward", kernels::topk_renorm_backward),
@@ -189,6 +191,11 @@ pub static CHECKS: &[Check] = &[
     check("adamw", training::adamw),
     check("lr-warmup", training::warmup),
     check("lr-cosine", training::cosine),
+    // Chapter 22
+    check("sample-temperature", sampling::temperature),
+    check("sample-top-k", sampling::top_k),
+    check("sample-top-p", sampling::top_p),
+    check("sample-inverse-cdf", sampling::inverse_cdf),
     // Chapter 23
     check("kv-cache", layers::kv_cache),
     // Chapter 24

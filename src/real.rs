@@ -108,7 +108,6 @@ pub struct Dual {
     pub d: f64,
 }
 
-// eq: dual-number
 // A comparison looks at the value only: a kink belongs to one of its sides.
 impl PartialEq for Dual {
     fn eq(&self, o: &Self) -> bool {
@@ -135,6 +134,7 @@ impl Sub for Dual {
 impl Mul for Dual {
     type Output = Self;
     fn mul(self, o: Self) -> Self {
+        // eq: dual-number
         Self { v: self.v * o.v, d: self.d * o.v + self.v * o.d }
     }
 }

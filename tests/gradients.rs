@@ -220,6 +220,11 @@ fn rope_backward() {
 }
 
 #[test]
+fn rope_layout() {
+    check::assert("rope-layout");
+}
+
+#[test]
 fn router_topk() {
     check::assert("router-topk");
 }
@@ -357,6 +362,26 @@ fn lr_warmup() {
 #[test]
 fn lr_cosine() {
     check::assert("lr-cosine");
+}
+
+#[test]
+fn sample_temperature() {
+    check::assert("sample-temperature");
+}
+
+#[test]
+fn sample_top_k() {
+    check::assert("sample-top-k");
+}
+
+#[test]
+fn sample_top_p() {
+    check::assert("sample-top-p");
+}
+
+#[test]
+fn sample_inverse_cdf() {
+    check::assert("sample-inverse-cdf");
 }
 
 #[test]

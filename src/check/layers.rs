@@ -5,6 +5,7 @@ use super::kernels::{fact, formula, random};
 use crate::block::Block;
 use crate::config::Config;
 use crate::gradcheck::{Report, layer};
+use crate::hf;
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
 use crate::nn::attention::{Attention, Heads};
@@ -14,7 +15,7 @@ use crate::nn::rmsnorm::RmsNorm;
 use crate::nn::rope::{Rope, rope_forward};
 use crate::nn::router::Router;
 use crate::nn::swiglu::SwiGlu;
-use crate::params::{Builder, Layout, Param, Params};
+use crate::params::{Builder, Layout, Param, Params, Role};
 use crate::rng::Rng;
 use std::sync::Arc;
 
@@ -176,6 +177,31 @@ pub(super) fn kv_cache() -> Report {
         formula(name, &y, &a.y)
     };
     HEADS.map(of).into_iter().reduce(Report::and).unwrap_or_default()
+}
+
+// Chapter 14 ----------------------------------------------------------------
+
+/// The columns of two heads as files have them: first halves, second halves.
+pub(super) fn rope_layout() -> Report {
+    let mut layout = Layout::default();
+    layout.builder().at("attention").param("wq", [1, 8], Role::Weight);
+    let (wq, rope) = (&layout.entries[0], Rope::new(4, 4, 100.0));
+    let x = random("x", 8);
+    let mut ours = x.clone();
+    rope_forward(&mut ours, 8, 1, 3, &rope);
+    let mut theirs = hf::to_hf(&x, wq, 4);
+    for head in theirs.chunks_exact_mut(4) {
+        for i in 0..2 {
+            let (sin, cos) = (3.0 * 100f64.powf(-(i as f64) / 2.0)).sin_cos();
+            let (u, v) = (head[i], head[i + 2]);
+            (head[i], head[i + 2]) = (u * cos - v * sin, v * cos + u * sin);
+        }
+    }
+    let mut back = vec![f64::NAN; 8];
+    hf::from_hf(&mut back, &hf::to_hf(&x, wq, 4), wq, 4);
+    let turned = hf::to_hf(&ours, wq, 4);
+    formula("halves turned = neighbours turned", &theirs, &turned)
+        .and(fact("there and back", back == x))
 }
 
 // Chapters 15 and 16 --------------------------------------------------------

@@ -156,7 +156,7 @@ pub fn matmul_plain<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
             let c = &mut c.data[i * c.rs + j];
             let mut s = if op == Add { *c } else { T::ZERO };
             for k in 0..a.cols {
-                // eq: matmul, matmul-transposed-b
+                // eq: matmul, matmul-transposed-b, matmul-backward
                 s += a.data[i * a.rs + k * a.cs] * b.data[k * b.rs + j * b.cs];
             }
             *c = s;

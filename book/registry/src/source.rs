@@ -56,6 +56,8 @@ pub struct Item {
 pub(crate) enum What {
     /// A function or method with a body.
     Function,
+    /// A function that measures another one: it returns a `Report`.
+    Proof,
     /// A `#[test]` function; `plain` if neither ignored nor to panic.
     Test { plain: bool },
     /// An `impl Layer for X`, with the path of its `X::backward`.
@@ -245,7 +247,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     fn visit_item(&mut self, item: &'ast syn::Item) {
         use syn::Item::*;
         let (ident, attrs, what) = match item {
-            Fn(i) => (&i.sig.ident, &i.attrs, function(&i.attrs)),
+            Fn(i) => (&i.sig.ident, &i.attrs, function(&i.attrs, &i.sig)),
             Const(i) => (&i.ident, &i.attrs, What::Other),
             Static(i) => (&i.ident, &i.attrs, What::Other),
             Struct(i) => (&i.ident, &i.attrs, What::Other),
@@ -279,7 +281,8 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     fn visit_impl_item_fn(&mut self, f: &'ast syn::ImplItemFn) {
         let (ident, attrs) = (&f.sig.ident, &f.attrs);
         let name = ident.to_string();
-        self.item(&name, ident.span(), f.span(), attrs, function(attrs));
+        let what = function(attrs, &f.sig);
+        self.item(&name, ident.span(), f.span(), attrs, what);
         self.inside(name, attrs, |walk| visit::visit_impl_item_fn(walk, f));
     }
 
@@ -287,7 +290,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         let (ident, attrs) = (&f.sig.ident, &f.attrs);
         let name = ident.to_string();
         let what = match f.default {
-            Some(_) => What::Function,
+            Some(_) => function(attrs, &f.sig),
             None => What::Other,
         };
         self.item(&name, ident.span(), f.span(), attrs, what);
@@ -313,12 +316,20 @@ fn last(path: &syn::Path) -> String {
     path.segments.last().map(|s| s.ident.to_string()).unwrap_or_default()
 }
 
-fn function(attrs: &[Attribute]) -> What {
+fn function(attrs: &[Attribute], signature: &syn::Signature) -> What {
     let has = |name: &str| attrs.iter().any(|a| a.path().is_ident(name));
-    match has("test") {
-        true => What::Test { plain: !has("ignore") && !has("should_panic") },
-        false => What::Function,
+    if has("test") {
+        let plain = !has("ignore") && !has("should_panic");
+        return What::Test { plain };
     }
+    match &signature.output {
+        syn::ReturnType::Type(_, ty) if is_report(ty) => What::Proof,
+        _ => What::Function,
+    }
+}
+
+fn is_report(ty: &syn::Type) -> bool {
+    matches!(ty, syn::Type::Path(p) if last(&p.path) == "Report")
 }
 
 fn is_cfg_test(attr: &Attribute) -> bool {

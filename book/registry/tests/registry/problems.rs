@@ -423,6 +423,7 @@ fn functions_that_need_no_equation() {
          #[test] fn test_backward() {}
          fn backward() {}
          fn x_backward_2() {}
+         fn proof_of_x_backward() -> gradcheck::Report {}
          impl A for B { fn backward() {} }",
     );
     tree.append("tests/gradients.rs", "fn x_backward() {}");
