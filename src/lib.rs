@@ -45,3 +45,5 @@ pub mod model;
 pub mod train;
 
 pub mod hf;
+
+pub mod check;
