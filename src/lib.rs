@@ -47,3 +47,4 @@ pub mod train;
 pub mod hf;
 
 pub mod check;
+pub mod oracle;

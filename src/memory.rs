@@ -28,7 +28,7 @@ fn rotary(c: &Config) -> u128 {
 }
 /// Bytes of the keys and values of a whole context, in f32.
 ///
-/// 2·L·T·K·d_h numbers: what one key head instead of H saves.
+/// 2·L·T·K·d numbers: what one key head instead of H saves.
 pub fn cache(c: &Config) -> u64 {
     let [l, t, k, d] =
         [c.layers, c.context, c.kv_heads, c.head].map(|n| n as u128);
@@ -42,7 +42,7 @@ pub struct Training {
     pub weights: u64,
     /// One gradient for each shard.
     pub gradients: u64,
-    /// AdamW's m and v.
+    /// m and v of `AdamW`.
     pub moments: u64,
     /// What the shards' forward passes keep, the gradients of that, and the
     /// rotary table.
@@ -103,7 +103,7 @@ fn per_shard(c: &Config, recompute: bool) -> u128 {
 }
 
 /// Floating-point operations for one token, forward, in sequences of this
-/// length: 2·(active parameters of linear maps) + 4·L·H·d_h·T.
+/// length: 2·(active parameters of linear maps) + 4·L·H·d·T.
 ///
 /// A product with a weight is one multiplication and one addition. Scores and
 /// mixing multiply the whole T × T square, as the kernel does, of which the

@@ -136,8 +136,8 @@ fn says(change: impl FnOnce(&mut Tensors), names: &[&str]) {
 #[track_caller]
 fn refused(dir: &Dir, names: &[&str]) {
     let e = hf::load::<f32>(&dir.0).map(|_| ()).unwrap_err();
-    assert_eq!(e.exit_code(), 2);
     let said = e.to_string();
+    assert_eq!(e.exit_code(), 2, "{said}");
     assert!(!said.contains('\n'), "{said}");
     for name in names {
         assert!(said.contains(name), "no {name} in: {said}");

@@ -9,8 +9,6 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Parameters, memory and work of a model, from its sizes alone: nothing of
-/// it is allocated.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,8 +17,12 @@ Examples:
   moe info --model runs/1 --batch 4 --seq 256
   moe info --config config.json --json")]
 pub(crate) struct Args {
-    /// A built-in model: tiny, small, bytes (the default), moe_6_9b
-    #[arg(long, value_name = "NAME", group = "which")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        group = "which",
+        help = "A built-in model: tiny, small, bytes (the default), moe_6_9b"
+    )]
     preset: Option<String>,
     /// The directory of a model
     #[arg(long, value_name = "DIR", group = "which")]
