@@ -42,8 +42,10 @@ pub mod block;
 
 pub mod model;
 
+pub mod figure;
 pub mod train;
 
+pub mod generate;
 pub mod hf;
 
 pub mod check;

@@ -1,5 +1,10 @@
-//! Training: the gradient of a batch, the optimizer, the schedule, the data,
-//! the checkpoints, and the loop that joins them.
+//! Chapter 21. Training: the gradient of a batch, the optimizer, the schedule,
+//! the data, the checkpoints, and the loop that joins them.
+pub mod checkpoint;
+pub mod data;
+pub mod metrics;
 pub mod optimizer;
 pub mod schedule;
 pub mod step;
+pub mod trainer;
+pub mod validation;

@@ -130,6 +130,9 @@ impl<T: Real> AdamW<T> {
     }
     /// Sets θ by one step down the gradient, clipped to the norm `max`;
     /// returns its norm before. Same bits on any number of threads.
+    ///
+    /// A gradient that is not finite changes nothing: the parameters it would
+    /// have spoilt can still be saved.
     pub fn step(
         &mut self, p: &mut Params<T>, dp: &Params<T>, lr: f64, max: f64,
     ) -> f64 {
@@ -138,6 +141,9 @@ impl<T: Real> AdamW<T> {
             *s = sum_of_squares(g);
         });
         let norm = self.squares.iter().sum::<T>().f64().sqrt();
+        if !norm.is_finite() {
+            return norm;
+        }
         self.t += 1;
         let (t, scale, groups) = (self.t, clip(norm, max), &self.groups);
         let decay = |decays| if decays { self.decay } else { 0.0 };

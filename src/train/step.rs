@@ -53,6 +53,9 @@ pub struct Step<T: Real, B: Layer = Block> {
     /// Over the whole batch: [layers, 2e + 1]
     pub stats: Vec<T>,
     dstats: Vec<T>,
+    /// The share of each expert in the choices of the last
+    /// [`Step::accumulate`]: [layers, e]
+    pub share: Vec<f64>,
 }
 
 /// How many shards a batch is cut into: each costs one more |θ| to write and
@@ -95,6 +98,7 @@ impl<T: Real, B: Layer> Step<T, B> {
             shards: (0..shards).map(shard).collect(),
             stats: vec![T::ZERO; len],
             dstats: vec![T::ZERO; len],
+            share: vec![0.0; m.blocks.len() * m.config.experts],
         }
     }
     /// The activations of each shard, in the order of the batch.
@@ -161,6 +165,44 @@ impl<T: Real, B: Layer> Step<T, B> {
             };
             m.backward(p, b, &mut s.a, &mut s.g, &mut s.dp);
         });
+    }
+    /// All of a gradient but its [`Step::finish`]: that of the mean loss over
+    /// the micro-batches, of this step's shape, that `b` consists of. Returns
+    /// the mean losses.
+    ///
+    /// The cross-entropy's gradient is that of one large batch; the balance
+    /// loss is each micro-batch's own, since its shares are.
+    ///
+    /// # Panics
+    /// If `b` is no multiple of the shape.
+    #[track_caller]
+    pub fn accumulate(
+        &mut self, m: &Model<B>, p: &Params<T>, b: Batch,
+    ) -> Losses<T> {
+        let rows = self.shape.rows();
+        let (len, micros) = (b.tokens.len(), b.tokens.len() / rows);
+        assert!(micros > 0 && micros * rows == len, "{len} in {rows}s");
+        let scale = 1.0 / micros as f64;
+        let mut sum = [T::ZERO; 4];
+        self.share.fill(0.0);
+        self.begin();
+        let both = b.tokens.chunks(rows).zip(b.targets.chunks(rows));
+        for (tokens, targets) in both {
+            let b = Batch { tokens, targets };
+            let l = self.forward(m, p, b);
+            add_to(&mut sum, &[l.ce, l.aux, l.z, l.total]);
+            self.backward(m, p, b, scale);
+            let (e, k) = (m.config.experts, m.config.top_k);
+            let each = scale / (rows * k) as f64;
+            let shares = self.share.chunks_exact_mut(e);
+            for (share, s) in shares.zip(self.stats.chunks_exact(m.stats())) {
+                for (share, &count) in share.iter_mut().zip(&s[e..2 * e]) {
+                    *share += each * count.f64();
+                }
+            }
+        }
+        let [ce, aux, z, total] = sum.map(|l| l * T::of(scale));
+        Losses { ce, aux, z, total }
     }
     /// The sum of what was added since [`Step::begin`], over all shards.
     ///

@@ -1,5 +1,6 @@
 //! Chapter 21. `moe info`.
 
+use crate::output::show;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::layer::Shape;
@@ -82,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             "flops_per_token": { "forward": forward, "training": both },
             "config": config,
         });
-        println!("{info:#}");
+        show(&format!("{info:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let share = 100.0 * c.active() as f64 / c.total() as f64;
@@ -111,9 +112,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         ("work for a token", flops(forward), "forward".into()),
         ("", flops(both), "training".into()),
     ];
-    for (name, value, note) in rows {
-        println!("{}", format!("{name:18}{value:>15}  {note}").trim_end());
-    }
+    let line = |(name, value, note): (&str, String, String)| {
+        let line = format!("{name:18}{value:>15}  {note}");
+        format!("{}\n", line.trim_end())
+    };
+    show(&rows.map(line).concat())?;
     Ok(ExitCode::SUCCESS)
 }
 /// Digits in groups of three.

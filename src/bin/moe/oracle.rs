@@ -1,5 +1,6 @@
 //! Chapter 21. `moe oracle`.
 
+use crate::output::show;
 use moe_by_hand::error::Result;
 use moe_by_hand::oracle::compare;
 use serde_json::json;
@@ -31,13 +32,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     for dir in &args.directories {
         let report = compare(dir, 1)?;
         if !args.json {
-            println!("{report}");
+            show(&format!("{report}\n"))?;
         }
         reports.push(report);
     }
     let ok = reports.iter().all(|r| r.ok);
     if args.json {
-        println!("{:#}", json!({ "ok": ok, "directories": reports }));
+        let all = json!({ "ok": ok, "directories": reports });
+        show(&format!("{all:#}\n"))?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

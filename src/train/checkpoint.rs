@@ -1,0 +1,143 @@
+//! Chapter 21. All that a run needs to go on as if it had never stopped, in
+//! one file.
+//!
+//! `training.safetensors` holds θ, m and v, and in its metadata, as one JSON
+//! string, a [`State`]. The batches need no generator's state: they follow
+//! from the seed and the step (see [`draw`](crate::train::data::draw)).
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::file;
+use crate::train::data::TextId;
+use crate::train::trainer::Options;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Its name in a run's directory.
+pub const FILE: &str = "training.safetensors";
+
+/// What a run is, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Steps done.
+    pub step: usize,
+    /// How many shards each gradient is summed from: it decides the last
+    /// bits, so it belongs to the run.
+    pub shards: usize,
+    /// The settings.
+    pub options: Options,
+    /// The sizes, as in `config.json`.
+    pub config: Value,
+    /// Which text.
+    pub text: TextId,
+}
+/// θ, m and v.
+pub const TENSORS: [&str; 3] = ["theta", "m", "v"];
+
+/// A [`State`] with its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What the run is.
+    pub state: State,
+    /// The sizes, read and validated.
+    pub config: Config,
+    /// θ, m and v, of one length.
+    pub tensors: [Vec<f32>; 3],
+}
+
+/// Writes a checkpoint. The numbers go out as they lie in memory, in a small
+/// buffer's worth at a time: saving needs no second copy of them.
+///
+/// # Errors
+/// If the writer fails.
+///
+/// # Panics
+/// If the tensors are not of one length.
+pub fn write(
+    to: &mut dyn Write, state: &State, tensors: [&[f32]; 3],
+) -> io::Result<()> {
+    let n = tensors[0].len();
+    assert_eq!(tensors.map(<[f32]>::len), [n; 3], "θ, m, v: one length");
+    let text = serde_json::to_string(state)?;
+    let mut header = json!({ "__metadata__": { "training": text } });
+    for (i, name) in TENSORS.iter().enumerate() {
+        let at = [i * n * 4, (i + 1) * n * 4];
+        header[name] =
+            json!({ "dtype": "F32", "shape": [n], "data_offsets": at });
+    }
+    let mut header = header.to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut to = BufWriter::new(to);
+    to.write_all(&(header.len() as u64).to_le_bytes())?;
+    to.write_all(&header)?;
+    for x in tensors.into_iter().flatten() {
+        to.write_all(&x.to_le_bytes())?;
+    }
+    to.flush()
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint, and looks at all that it says.
+    ///
+    /// # Errors
+    /// If it cannot be read, is cut short, is no checkpoint, contradicts
+    /// itself, or holds a number that is not finite.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = file::read(path)?;
+        Self::parse(&bytes).map_err(|why| {
+            // The reasons of other crates may be of several lines.
+            let why: Vec<_> = why.split_whitespace().collect();
+            Error::input(
+                path.display(),
+                format!("damaged ({})", why.join(" ")),
+                "a checkpoint has to be whole",
+                "restore it from a copy, or begin anew in another --out",
+            )
+        })
+    }
+    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let file = SafeTensors::deserialize(bytes).map_err(text)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
+        let metadata = header.metadata().as_ref();
+        let state = metadata.and_then(|m| m.get("training"));
+        let state = state.ok_or("no `training` in its metadata")?;
+        let state: State = serde_json::from_str(state).map_err(text)?;
+        let config = &state.config.to_string();
+        let config = Config::from_json(config).map_err(text)?;
+        let n = config.total();
+        let read = |name: &str| {
+            let t = file.tensor(name).map_err(text)?;
+            if (t.dtype(), t.shape()) != (Dtype::F32, &[n as usize]) {
+                let (kind, shape) = (t.dtype(), t.shape());
+                return Err(format!("{name} is {kind:?} {shape:?}, not {n}"));
+            }
+            let (all, _) = t.data().as_chunks();
+            let all = all.iter().map(|&b| f32::from_le_bytes(b));
+            let all: Vec<f32> = all.collect();
+            match all.iter().position(|x| !x.is_finite()) {
+                Some(at) => Err(format!("{name}[{at}] is {}", all[at])),
+                None => Ok(all),
+            }
+        };
+        let tensors = [read("theta")?, read("m")?, read("v")?];
+        if let Some(at) = tensors[2].iter().position(|&v| v < 0.0) {
+            return Err(format!("v[{at}], a mean square, is negative"));
+        }
+        let (step, steps) = (state.step, state.options.steps);
+        if step > steps {
+            return Err(format!("it is at step {step} of {steps}"));
+        }
+        let batch = state.options.batch;
+        if !(1..=batch).contains(&state.shards) {
+            return Err(format!("{batch} sequences, {} shards", state.shards));
+        }
+        Ok(Self { state, config, tensors })
+    }
+}
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}

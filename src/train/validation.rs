@@ -1,0 +1,117 @@
+//! Chapter 21. The loss on text that was not trained on.
+
+use crate::block::Block;
+use crate::layer::{Layer, Shape};
+use crate::model::{Acts, Model};
+use crate::nn::loss::cross_entropy_forward;
+use crate::params::Params;
+use crate::train::data::window;
+use rayon::prelude::*;
+
+/// Rows that one thread takes at once.
+const ROWS: usize = 512;
+
+/// Memory to run the model over all windows of a text.
+///
+/// The windows go through the model in chunks of a fixed size, and each
+/// window's loss has a place of its own, so that the sum has one order and
+/// the mean the same bits on any number of threads.
+pub struct Validation<B: Layer = Block> {
+    /// One chunk of windows.
+    shape: Shape,
+    /// One for each thread.
+    slots: Vec<Slot<B>>,
+    /// Summed cross-entropy of each window.
+    sums: Vec<f64>,
+}
+struct Slot<B: Layer> {
+    tokens: Vec<usize>,
+    targets: Vec<usize>,
+    a: Acts<f32, B>,
+}
+
+/// How many windows of `time` bytes a text of `n` bytes has: ⌊(n − 1)/T⌋,
+/// one after the other; the last byte is only predicted.
+///
+/// ```
+/// use moe_by_hand::train::validation::windows;
+/// // tinyshakespeare's last tenth
+/// assert_eq!(windows(111_540, 64), 1742);
+/// assert_eq!((windows(64, 64), windows(65, 64)), (0, 1));
+/// ```
+pub fn windows(n: usize, time: usize) -> usize {
+    n.saturating_sub(1) / time
+}
+
+/// The windows of `time` bytes, out of those of `n` bytes, that one thread
+/// takes at once.
+pub(crate) fn chunk(n: usize, time: usize) -> Shape {
+    let batch = (ROWS / time).clamp(1, windows(n, time).max(1));
+    Shape { batch, time }
+}
+
+impl<B: Layer> Validation<B> {
+    /// For `n` bytes in windows of `time`, on as many threads as are here.
+    pub fn new(m: &Model<B>, n: usize, time: usize) -> Self {
+        let shape = chunk(n, time);
+        let slot = || Slot {
+            tokens: vec![0; shape.rows()],
+            targets: vec![0; shape.rows()],
+            a: m.acts(shape, true), // the blocks share: no backward follows
+        };
+        let windows = windows(n, time);
+        let chunks = windows.div_ceil(shape.batch);
+        let threads = rayon::current_num_threads().min(chunks);
+        let slots = (0..threads).map(|_| slot()).collect();
+        Self { shape, slots, sums: vec![0.0; windows] }
+    }
+    /// Mean cross-entropy, in nats for each byte.  text: [n]
+    ///
+    /// Every window begins at position 0, and nothing is carried over.
+    ///
+    /// # Panics
+    /// If the text has no more bytes than one window.
+    #[track_caller]
+    pub fn loss(&mut self, m: &Model<B>, p: &Params<f32>, text: &[u8]) -> f64 {
+        let Shape { batch, time } = self.shape;
+        let count = self.sums.len();
+        assert!(count > 0, "{} bytes for one window of {time}", text.len());
+        assert_eq!(windows(text.len(), time), count, "windows of the text");
+        let chunks = count.div_ceil(batch);
+        // Slot s takes the chunks that belong to its share of the sums.
+        let share = chunks.div_ceil(self.slots.len()) * batch;
+        let sums = self.sums.par_chunks_mut(share).enumerate();
+        sums.zip(&mut self.slots).for_each(|((i, sums), slot)| {
+            for (j, sums) in sums.chunks_mut(batch).enumerate() {
+                let text = &text[(i * share + j * batch) * time..];
+                slot.losses(m, p, text, sums, time);
+            }
+        });
+        let sum: f64 = self.sums.iter().sum();
+        sum / (count * time) as f64
+    }
+}
+impl<B: Layer> Slot<B> {
+    /// Sets sums to the losses of the text's first windows. The last chunk
+    /// may have fewer than there is room for: what stands in the other rows
+    /// does not matter, because no sequence sees another.
+    fn losses(
+        &mut self, m: &Model<B>, p: &Params<f32>, text: &[u8],
+        sums: &mut [f64], time: usize,
+    ) {
+        let Self { tokens, targets, a } = self;
+        let rows = tokens.chunks_exact_mut(time);
+        let rows = rows.zip(targets.chunks_exact_mut(time));
+        for (i, (x, y)) in rows.enumerate().take(sums.len()) {
+            window(x, y, &text[i * time..]);
+        }
+        m.forward(p, tokens, a);
+        let v = m.config.vocab;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let at = i * time..(i + 1) * time;
+            let z = &a.head.y[at.start * v..at.end * v];
+            let lse = &mut a.lse[at.clone()];
+            *sum = cross_entropy_forward(lse, z, &targets[at]).into();
+        }
+    }
+}

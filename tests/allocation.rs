@@ -1,0 +1,131 @@
+//! Chapter 24. Nothing allocates in a steady training step, and recomputing
+//! saves the memory it is for: by a global allocator that counts.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
+
+use moe_by_hand::config::Config;
+use moe_by_hand::layer::Shape;
+use moe_by_hand::model::Model;
+use moe_by_hand::train::data::Text;
+use moe_by_hand::train::trainer::{Options, Trainer, memory};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+
+/// How often the threads of the pool asked for memory.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Whether this thread is one of them: the test harness has others.
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+/// How many bytes are in use, by all threads: so the tests of this file go
+/// one at a time.
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+static ONE: Mutex<()> = Mutex::new(());
+
+struct Counting;
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if COUNTED.get() {
+            COUNT.fetch_add(1, SeqCst);
+        }
+        BYTES.fetch_add(layout.size(), SeqCst);
+        // SAFETY: the caller's promise is the one that is needed.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), SeqCst);
+        // SAFETY: as above; what was allocated came from the system.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that `make` leaves in use.
+fn bytes<R>(make: impl FnOnce() -> R) -> (usize, R) {
+    let before = BYTES.load(SeqCst);
+    let made = make();
+    (BYTES.load(SeqCst) - before, made)
+}
+fn config() -> Config {
+    Config {
+        hidden: 16,
+        layers: 4,
+        kv_heads: 2,
+        head: 4,
+        experts: 4,
+        intermediate: 8,
+        context: 32,
+        ..Config::preset("bytes").unwrap()
+    }
+}
+fn options() -> Options {
+    Options { batch: 40, seq: 16, steps: 20, ..Options::default() }
+}
+fn text() -> Text {
+    Text::new(b"to be or not to be ".repeat(60))
+}
+fn trainer(o: Options) -> Trainer {
+    Trainer::new(Model::new(config()).unwrap(), text(), o).unwrap()
+}
+
+#[test]
+fn a_steady_step_allocates_nothing() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let each = [
+        options(),
+        Options { accumulate: 2, ..options() },
+        Options { recompute: true, ..options() },
+    ];
+    for o in each {
+        for threads in [1, 2, 4] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let count = pool.build().unwrap().install(|| {
+                rayon::broadcast(|_| COUNTED.set(true));
+                let mut t = trainer(o.clone());
+                assert!(COUNT.load(SeqCst) > 0, "it counts");
+                t.step().unwrap();
+                t.validate();
+                let before = COUNT.load(SeqCst);
+                for _ in 0..8 {
+                    t.step().unwrap();
+                }
+                t.validate();
+                COUNT.load(SeqCst) - before
+            });
+            assert_eq!(count, 0, "allocations, {threads} threads, {o:?}");
+        }
+    }
+}
+
+#[test]
+fn recompute_halves_the_activations() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let m = Model::new(Config::preset("bytes").unwrap()).unwrap();
+    let shape = Shape { batch: 12, time: 64 };
+    let of = |recompute| {
+        let both = || (m.acts::<f32>(shape, recompute), m.grads::<f32>(shape));
+        bytes(both).0
+    };
+    let (kept, again) = (of(false), of(true));
+    println!("activations: {kept} bytes, recomputed {again}");
+    assert!(again * 2 <= kept, "{kept} bytes, and still {again}");
+}
+
+#[test]
+fn memory_is_known_before() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let large = Options { batch: 100, seq: 32, ..options() };
+    let again = Options { recompute: true, accumulate: 3, ..large.clone() };
+    for o in [options(), large, again] {
+        let text = text().id.bytes;
+        let threads = rayon::current_num_threads();
+        let said = memory(&config(), &o, text, threads) as f64;
+        let (taken, _) = bytes(|| trainer(o.clone()));
+        let ratio = said / taken as f64;
+        assert!((0.9..1.1).contains(&ratio), "{said} for {taken}, {o:?}");
+    }
+}
