@@ -27,7 +27,8 @@ use std::path::Path;
 const BOUND_64: f64 = 1e-10;
 /// In f32, which has seven digits.
 const BOUND_32: f64 = 1e-5;
-/// In f32, for parameters after a step; see [`Made::slack`].
+/// In f32, for parameters after a step (see [`Made::slack`], too) and for
+/// losses and norms computed from them.
 const BOUND_32_STEP: f64 = 1e-4;
 /// What a reference stored as f32 may be off by: a unit in its last place.
 const STORED_32: f64 = f32::EPSILON as f64;
@@ -163,10 +164,13 @@ impl Group {
         };
         let (dtype, theirs) = file.numbers::<f64>(name, &in64.shape, types)?;
         let stored = if dtype == F32 && !only32 { STORED_32 } else { 0.0 };
-        let (bound64, bound32) = match in64.exact {
-            true => (0.0, 0.0),
-            false if step => (BOUND_64 + stored, BOUND_32_STEP + stored),
-            false => (BOUND_64 + stored, BOUND_32 + stored),
+        let bound32 = match step || group.ends_with("train") {
+            true => BOUND_32_STEP,
+            false => BOUND_32,
+        };
+        let [bound64, bound32] = match in64.exact {
+            true => [0.0; 2],
+            false => [BOUND_64, bound32].map(|bound| bound + stored),
         };
         if !only32 {
             in64.against(&theirs, bound64, &mut self.f64);
