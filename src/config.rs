@@ -31,7 +31,7 @@ pub struct Config {
     pub intermediate: usize,
     /// The longest sequence, in tokens.
     pub context: usize,
-    /// ε of RMSNorm.
+    /// ε of the root mean square.
     pub rms_eps: f64,
     /// Base of the rotary frequencies, NTK scaling included.
     pub rope_theta: f64,

@@ -73,18 +73,25 @@ pub fn hf_shape(e: &Entry) -> Vec<usize> {
         Role::Gain | Role::Bias | Role::Embedding => e.shape.clone(),
     }
 }
-/// For each of our values, where it stands in Hugging Face's order. `head` is
-/// the size of a head.
+/// Which row of Hugging Face's queries or keys is our column `j`, heads of
+/// size `head`: our neighbours 2i and 2i + 1 are their rows i and i + d/2.
 ///
-/// Our neighbours 2i and 2i + 1 of a head are their rows i and i + d/2.
+/// ```
+/// use moe_by_hand::hf::rotary_row;
+/// // two heads of size 4
+/// let rows: Vec<usize> = (0..8).map(|j| rotary_row(j, 4)).collect();
+/// assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
+/// ```
+pub fn rotary_row(j: usize, head: usize) -> usize {
+    let i = j % head;
+    j - i + i / 2 + i % 2 * (head / 2)
+}
+/// For each of our values, where it stands in Hugging Face's order.
 fn places(e: &Entry, head: usize) -> impl Iterator<Item = usize> {
     let (rows, cols) = (e.param.rows(), e.param.cols);
     let linear = matches!(e.role, Role::Weight | Role::Residual);
     let turned = e.name.ends_with(".wq") || e.name.ends_with(".wk");
-    let row = move |j: usize| match j % head {
-        i if turned => j - i + i / 2 + i % 2 * (head / 2), // eq: rope-layout
-        _ => j,
-    };
+    let row = move |j| if turned { rotary_row(j, head) } else { j };
     (0..rows * cols).map(move |at| match (at / cols, at % cols) {
         (r, j) if linear => row(j) * rows + r,
         _ => at,
@@ -162,7 +169,8 @@ pub fn save<T: Real, B: Layer>(
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, cure))?;
     let json = model.config.to_json();
     write_atomic(&dir.join("config.json"), |w| w.write_all(json.as_bytes()))?;
-    let entries = &model.layout.entries;
+    let mut entries: Vec<&Entry> = model.layout.entries.iter().collect();
+    entries.sort_by_cached_key(|e| hf_name(&e.name)); // as transformers does
     let header: Vec<_> =
         entries.iter().map(|e| (hf_name(&e.name), hf_shape(e))).collect();
     write_atomic(&dir.join("model.safetensors"), |w| {
@@ -320,6 +328,30 @@ impl Tensors {
             .map_err(|e| Error::io(&self.path, e, "read it again"))?;
         Ok((info.dtype, bytes))
     }
+    /// The values of a tensor that has this shape and one of these types.
+    ///
+    /// # Errors
+    /// If it is missing, or has another shape or type.
+    pub fn numbers<T: Real>(
+        &self, name: &str, shape: &[usize], types: &[Dtype],
+    ) -> Result<(Dtype, Vec<T>)> {
+        let (dtype, b) = self.bytes(name, shape, types)?;
+        let numbers = match dtype {
+            Dtype::F64 => values(&b, |b| T::of(f64::from_le_bytes(b))),
+            Dtype::F32 => values(&b, |b| T::of(f32::from_le_bytes(b).into())),
+            Dtype::BF16 => values(&b, |[a, b]| {
+                // the upper half of an f32
+                T::of(f32::from_le_bytes([0, 0, a, b]).into())
+            }),
+            Dtype::F16 => values(&b, |b| T::of(half(u16::from_le_bytes(b)))),
+            Dtype::I64 => values(&b, |b| T::of(i64::from_le_bytes(b) as f64)),
+            other => {
+                let cure = "convert the file";
+                return Err(self.wrong(name, other, "it is not read", cure));
+            }
+        };
+        Ok((dtype, numbers))
+    }
     /// The values of a floating-point tensor of this shape.
     ///
     /// # Errors
@@ -327,16 +359,8 @@ impl Tensors {
     pub fn floats<T: Real>(
         &self, name: &str, shape: &[usize],
     ) -> Result<Vec<T>> {
-        use Dtype::{BF16, F16, F32, F64};
-        let (dtype, b) = self.bytes(name, shape, &[F64, F32, BF16, F16])?;
-        Ok(match dtype {
-            F64 => values(&b, |b| T::of(f64::from_le_bytes(b))),
-            F32 => values(&b, |b| T::of(f32::from_le_bytes(b).into())),
-            BF16 => values(&b, |[a, b]| {
-                T::of(f32::from_le_bytes([0, 0, a, b]).into())
-            }),
-            _ => values(&b, |b| T::of(half(u16::from_le_bytes(b)))),
-        })
+        let types = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
+        Ok(self.numbers(name, shape, &types)?.1)
     }
     /// The values of a tensor of whole numbers of this shape, each below
     /// `end`.

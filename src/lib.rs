@@ -49,3 +49,4 @@ pub mod generate;
 pub mod hf;
 
 pub mod check;
+pub mod oracle;

@@ -1,22 +1,25 @@
-//! Chapter 4. The oracle: our numbers against those that PyTorch computed.
+//! Chapter 4. The oracle: our numbers against those of `PyTorch`.
 //!
 //! A reference directory holds a model and what Hugging Face's Mixtral makes
 //! of it in f64: activations, losses, every gradient, optimizer steps, greedy
 //! tokens (`tests/oracle/README.md` says how it is made). Here the same is
 //! computed in f64 and in f32, and compared tensor by tensor.
 
+use crate::config::Config;
 use crate::error::Result;
-use crate::hf::{self, Tensors, hf_name, hf_shape, index, to_hf};
+use crate::gradcheck::hint;
+use crate::hf::{self, Tensors, hf_name, hf_shape, index, rotary_row, to_hf};
 use crate::layer::Shape;
 use crate::model::{Acts, Batch, Model};
 use crate::nn::loss::balance_forward;
 use crate::nn::rope::{Rope, rope_forward};
 use crate::params::Params;
 use crate::real::Real;
-use crate::train::optimizer::{AdamW, Decay};
+use crate::train::optimizer::{AdamW, Decay, EPS, clip};
 use crate::train::step::{Coefficients, Step};
 use safetensors::Dtype;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -24,14 +27,15 @@ use std::path::Path;
 const BOUND_64: f64 = 1e-10;
 /// In f32, which has seven digits.
 const BOUND_32: f64 = 1e-5;
-/// In f32, once Adam has divided a gradient by its own size.
+/// In f32, for parameters after a step (see [`Made::slack`], too) and for
+/// losses and norms computed from them.
 const BOUND_32_STEP: f64 = 1e-4;
-/// What storing a number as f32 costs: half its last bit, and to spare.
-const STORED_32: f64 = 1.0 / (1 << 23) as f64;
-/// Without these a directory proves nothing.
+/// What a reference stored as f32 may be off by: a unit in its last place.
+const STORED_32: f64 = f32::EPSILON as f64;
+/// Groups without which a directory proves nothing.
 const NEEDED: [&str; 4] = ["logits", "loss_ce", "loss_total", "grad"];
 /// In the file, but nothing to compare.
-const OTHER: [&str; 8] = [
+const INPUTS: [&str; 8] = [
     "input_ids",
     "labels",
     "train.lr",
@@ -41,22 +45,19 @@ const OTHER: [&str; 8] = [
     "min_order_gap",
     "min_logit_margin",
 ];
-/// The optimizer of the reference steps.
-const DECAY: f64 = 0.1;
-const CLIP: f64 = 1.0;
 
-/// The worst element that one run, in f64 or in f32, has in a group.
+/// What one run, in f64 or in f32, makes of a group: its worst element.
 #[derive(Clone, Debug, Serialize)]
 pub struct Worst {
-    /// Whether all elements of all tensors keep their bound.
+    /// Whether all elements of all tensors keep their bounds.
     pub ok: bool,
-    /// |ours − reference|; for choices and tokens, how many differ.
+    /// |ours − reference|; for choices and tokens, 1 where they differ.
     pub error: f64,
     /// What it may be.
     pub bound: f64,
     /// Where it is.
     pub tensor: String,
-    /// And where there.
+    /// And where in there.
     pub index: Vec<usize>,
     /// Our value.
     pub ours: f64,
@@ -72,7 +73,7 @@ pub struct Group {
     pub tensors: usize,
     /// Those that are not in the directory.
     pub absent: Vec<String>,
-    /// In f64; none where only f32 is to be compared.
+    /// In f64; none where the reference is for f32.
     pub f64: Option<Worst>,
     /// In f32.
     pub f32: Option<Worst>,
@@ -92,9 +93,9 @@ pub struct Report {
     pub ok: bool,
     /// In the order of the computation.
     pub groups: Vec<Group>,
-    /// Groups without which there is no proof.
-    pub missing: Vec<String>,
-    /// Tensors that nobody asked for.
+    /// Groups that have to be there, and are not.
+    pub missing: Vec<&'static str>,
+    /// Tensors that mean nothing to us.
     pub unknown: Vec<String>,
 }
 
@@ -108,24 +109,167 @@ pub fn compare(dir: &Path, shards: usize) -> Result<Report> {
     let (model, p) = hf::load::<f64>(dir)?;
     let file = Tensors::open(&dir.join("reference.safetensors"))?;
     let case = Case::read(&model, &file, shards)?;
+    // Transformers goes beyond the context; what it computes there is no
+    // different.
+    let longest = case.shape.time.max(case.prompt.len() + case.ahead);
+    let context = model.config.context.max(longest);
+    let model = Model::new(Config { context, ..model.config })?;
     let p32 = p.like(p.data.iter().map(|&x| x as f32).collect());
-    let mut to = Compare { file: &file, f64: true, groups: vec![] };
-    case.run(&model, p, &mut to)?;
-    to.f64 = false;
-    case.run(&model, p32, &mut to)?;
-    let groups = to.groups;
-    let none = |n: &&str| !groups.iter().any(|g| g.name == *n && g.tensors > 0);
+    let mut exact = vec![];
+    let ours = case.run(&model, p, &mut exact).into_iter();
+    let mut groups: Vec<Group> = vec![];
+    let mut known = HashSet::from(INPUTS.map(String::from));
+    for (in64, in32) in ours.zip(case.run(&model, p32, &mut exact)) {
+        known.insert(in64.name.clone());
+        match groups.last_mut().filter(|g| g.name == in64.group) {
+            Some(group) => group.add(&file, in64, in32)?,
+            None => {
+                let mut group = Group::new(&in64.group);
+                group.add(&file, in64, in32)?;
+                groups.push(group);
+            }
+        }
+    }
+    let none = |n: &&str| groups.iter().any(|g| g.name == *n && g.tensors == 0);
     let missing: Vec<_> = NEEDED.into_iter().filter(none).collect();
-    let asked: HashSet<&String> =
-        groups.iter().flat_map(|g| &g.names).collect();
-    let other = |n: &String| !asked.contains(n) && !OTHER.contains(&&**n);
     Ok(Report {
         directory: dir.display().to_string(),
         ok: missing.is_empty() && groups.iter().all(Group::ok),
         missing,
-        unknown: file.names().filter(other).collect(),
+        unknown: file.names().filter(|n| !known.contains(n)).collect(),
         groups,
     })
+}
+impl Group {
+    fn new(name: &str) -> Self {
+        let (name, absent) = (name.to_string(), vec![]);
+        Self { name, tensors: 0, absent, f64: None, f32: None }
+    }
+    /// Compares one tensor, unless it is not in the file.
+    fn add(&mut self, file: &Tensors, in64: Made, in32: Made) -> Result<()> {
+        use Dtype::{F32, F64, I64};
+        let (name, group) = (&in64.name, in64.group.as_str());
+        if !file.has(name) {
+            self.absent.push(name.clone());
+            return Ok(());
+        }
+        self.tensors += 1;
+        let (step, only32) =
+            (group.starts_with("step"), group.starts_with("f32"));
+        let types: &[Dtype] = match group {
+            _ if in64.exact => &[I64],
+            _ if only32 => &[F32],
+            _ if step || group == "grad" => &[F64, F32],
+            _ => &[F64],
+        };
+        let (dtype, theirs) = file.numbers::<f64>(name, &in64.shape, types)?;
+        let stored = if dtype == F32 && !only32 { STORED_32 } else { 0.0 };
+        let bound32 = match step || group.ends_with("train") {
+            true => BOUND_32_STEP,
+            false => BOUND_32,
+        };
+        let [bound64, bound32] = match in64.exact {
+            true => [0.0; 2],
+            false => [BOUND_64, bound32].map(|bound| bound + stored),
+        };
+        if !only32 {
+            in64.against(&theirs, bound64, &mut self.f64);
+        }
+        in32.against(&theirs, bound32, &mut self.f32);
+        Ok(())
+    }
+}
+
+/// A tensor as we compute it, by the reference's name and in its order.
+struct Made {
+    group: String,
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f64>,
+    /// Whether they are choices, which are right or wrong.
+    exact: bool,
+    /// For parameters after a step in f32: what their gradient's error, which
+    /// has a bound of its own, explains of theirs.
+    ///
+    /// Adam divides a gradient by its own size, g/(|g| + ε): where the true
+    /// gradient is as small as the rounding δ of its f32 sum, the step goes
+    /// anywhere between −η and η. So each step adds η·min(2, δ/(|g| + ε)).
+    slack: Vec<f64>,
+}
+impl Made {
+    /// Puts the element that exceeds its bound most into `worst`, if it is
+    /// worse than what stands there. `unit` is the bound relative to the
+    /// largest element, or to 1.
+    fn against(&self, theirs: &[f64], unit: f64, worst: &mut Option<Worst>) {
+        let largest = theirs.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        let differ = |i: usize| {
+            let error = (self.values[i] - theirs[i]).abs();
+            // what is no number is further off than any number
+            if error.is_nan() { f64::INFINITY } else { error }
+        };
+        for i in 0..theirs.len() {
+            let slack = self.slack.get(i).copied().unwrap_or(0.0);
+            let bound = (unit * largest).min(f64::MAX) + slack;
+            let error = match self.exact {
+                true => f64::from(u8::from(differ(i) > 0.0)),
+                false => differ(i),
+            };
+            let excess = if error == 0.0 { 0.0 } else { error / bound };
+            if worst.as_ref().is_some_and(|old| excess <= old.excess()) {
+                continue;
+            }
+            *worst = Some(Worst {
+                ok: error <= bound,
+                error,
+                bound,
+                tensor: self.name.clone(),
+                index: index(i, &self.shape),
+                ours: self.values[i],
+                reference: theirs[i],
+            });
+        }
+    }
+}
+impl Worst {
+    /// The error as a multiple of its bound.
+    fn excess(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.bound }
+    }
+}
+/// All that one run made, in the order of the computation.
+#[derive(Default)]
+struct All(Vec<Made>);
+impl All {
+    fn put<T: Real>(
+        &mut self, group: &str, name: impl Into<String>, shape: &[usize],
+        values: &[T],
+    ) {
+        let (group, name, shape) = (group.into(), name.into(), shape.into());
+        let slack = vec![];
+        let values = values.iter().map(|v| v.f64()).collect();
+        self.0.push(Made { group, name, shape, values, exact: false, slack });
+    }
+    fn put_exact(
+        &mut self, group: &str, name: impl Into<String>, shape: &[usize],
+        values: &[usize],
+    ) {
+        let (group, name, shape) = (group.into(), name.into(), shape.into());
+        let slack = vec![];
+        let values = values.iter().map(|&v| v as f64).collect();
+        self.0.push(Made { group, name, shape, values, exact: true, slack });
+    }
+    /// The parameters whose names end like this, or anything shaped like them.
+    fn put_params<T: Real>(
+        &mut self, group: &str, m: &Model, p: &Params<T>, end: &str,
+    ) -> &mut [Made] {
+        let from = self.0.len();
+        for e in m.layout.entries.iter().filter(|e| e.name.ends_with(end)) {
+            let values = to_hf(&p[e.param], e, m.config.head);
+            let name = format!("{group}.{}", hf_name(&e.name));
+            self.put(group, name, &hf_shape(e), &values);
+        }
+        &mut self.0[from..]
+    }
 }
 
 /// What the reference was computed from.
@@ -134,286 +278,266 @@ struct Case {
     shards: usize,
     tokens: Vec<usize>,
     targets: Vec<usize>,
-    /// The learning rates of the optimizer's steps.
+    /// The learning rate of each step of the optimizer.
     lr: Vec<f64>,
     prompt: Vec<usize>,
     /// How many tokens follow the prompt.
-    generated: usize,
+    ahead: usize,
 }
 impl Case {
     fn read(m: &Model, file: &Tensors, shards: usize) -> Result<Self> {
-        let context = m.config.context;
-        let shape = match *file.shape("input_ids") {
-            [batch, time] if batch > 0 && (1..=context).contains(&time) => {
-                Shape { batch, time }
-            }
-            ref other => {
-                return Err(file.wrong(
-                    "input_ids",
-                    format!("of shape {other:?}"),
-                    format!("it is [batch, time], time at most {context}"),
-                    "write the reference again",
-                ));
-            }
+        let vocab = m.config.vocab;
+        let wrong = |name: &str, rule: &str| {
+            let value = format!("of shape {:?}", file.shape(name));
+            file.wrong(name, value, rule, "write the reference again")
         };
-        let tokens = |name: &str, shape: &[usize]| {
-            file.indices(name, shape, m.config.vocab)
+        let &[batch, time] = file.shape("input_ids") else {
+            return Err(wrong("input_ids", "it has to be [batch, time]"));
         };
-        let both = [shape.batch, shape.time];
-        let (steps, ahead) = (file.shape("train.lr"), file.shape("gen.prompt"));
-        let generated = file.shape("gen.tokens").iter().product();
-        let positions = ahead.iter().product::<usize>() + generated;
-        if file.has("gen.tokens") && !(1..=context + 1).contains(&positions) {
-            let rule = format!("the context is {context} tokens");
-            let value = format!("{positions} with its prompt");
-            let cure = "write the reference again";
-            return Err(file.wrong("gen.tokens", value, rule, cure));
+        if batch * time == 0 {
+            return Err(wrong("input_ids", "it has to hold a token"));
         }
-        Ok(Self {
-            shape,
-            shards: shards.min(shape.batch),
-            tokens: tokens("input_ids", &both)?,
-            targets: tokens("labels", &both)?,
-            lr: match file.has("train.lr") {
-                true => file.floats("train.lr", &[steps.iter().product()])?,
-                false => vec![],
-            },
-            prompt: match file.has("gen.tokens") {
-                true => tokens("gen.prompt", &[ahead.iter().product()])?,
-                false => vec![],
-            },
-            generated,
-        })
+        let tokens = file.indices("input_ids", &[batch, time], vocab)?;
+        let targets = file.indices("labels", &[batch, time], vocab)?;
+        let list = |name: &str| match file.has(name) {
+            true => file.shape(name).iter().product::<usize>(),
+            false => 0,
+        };
+        let (steps, start, ahead) =
+            (list("train.lr"), list("gen.prompt"), list("gen.tokens"));
+        let mut prompt = vec![];
+        if file.has("gen.tokens") {
+            prompt = file.indices("gen.prompt", &[start], vocab)?;
+            if start == 0 {
+                return Err(wrong("gen.prompt", "it has to hold a token"));
+            }
+        }
+        let mut lr = vec![0.0; 3]; // names the steps that are not there
+        let steps_there =
+            |n: &String| n.starts_with("step") || n.starts_with("train.");
+        if file.names().any(|n| steps_there(&n)) {
+            lr = file.floats("train.lr", &[steps])?;
+        }
+        let shape = Shape { batch, time };
+        let shards = shards.min(batch);
+        Ok(Self { shape, shards, tokens, targets, lr, prompt, ahead })
     }
     fn batch(&self) -> Batch<'_> {
         Batch { tokens: &self.tokens, targets: &self.targets }
     }
-    /// The gradient of ce + aux·α at `p`.
-    fn gradient<T: Real>(&self, m: &Model, p: &Params<T>, aux: f64) -> Step<T> {
-        let coef = Coefficients { ce: 1.0, aux, z: 0.0 };
-        let mut step = Step::new(m, self.shape, self.shards, coef, false);
-        step.begin();
-        step.forward(m, p, self.batch());
-        step.backward(m, p, self.batch(), 1.0);
-        step
+    /// A step for the loss ce·mean cross-entropy + aux·balance.
+    fn step<T: Real>(&self, m: &Model, ce: f64, aux: f64) -> Step<T> {
+        let coef = Coefficients { ce, aux, z: 0.0 };
+        Step::new(m, self.shape, self.shards, coef, false)
     }
-
-    /// All that there is to compare, in the order of the computation.
+    /// Everything the reference may hold, in `T`. The first run, in f64, puts
+    /// the gradients of its steps into `exact`; the second compares.
     fn run<T: Real>(
-        &self, m: &Model, p: Params<T>, to: &mut Compare,
-    ) -> Result<()> {
-        self.positions::<T>(m, to)?;
-        self.forward(m, &p, to)?;
-        self.backward(m, &p, to)?;
-        self.greedy(m, &p, to)?;
-        self.train(m, p, to)
-    }
-    /// The rotary frequencies, as the kernel uses them: the angle by which it
-    /// turns (1, 0) at position 1.
-    fn positions<T: Real>(&self, m: &Model, to: &mut Compare) -> Result<()> {
-        let d = m.config.head;
-        let mut x: Vec<T> = [T::ONE, T::ZERO].repeat(d / 2);
-        rope_forward(&mut x, d, 1, 1, &Rope::new(d, 2, m.config.rope_theta));
-        let angle = |x: &[T]| T::of(x[1].f64().atan2(x[0].f64()));
-        let angles: Vec<T> = x.chunks_exact(2).map(angle).collect();
-        to.numbers("rope_inv_freq", "rope_inv_freq", &[d / 2], &angles)?;
-        let rows: Vec<usize> = (0..d).map(|j| hf::rotary_row(j, d)).collect();
-        to.choices("rope_perm", "rope_perm", &[d], &rows)
+        &self, m: &Model, p: Params<T>, exact: &mut Vec<Vec<f64>>,
+    ) -> Vec<Made> {
+        let mut to = All::default();
+        rotary::<T>(m, &mut to);
+        self.forward(m, &p, &mut to);
+        self.backward(m, &p, &mut to);
+        self.greedy(m, &p, &mut to);
+        self.train(m, p, exact, &mut to);
+        to.0
     }
     /// Activations and losses.
-    fn forward<T: Real>(
-        &self, m: &Model, p: &Params<T>, to: &mut Compare,
-    ) -> Result<()> {
+    fn forward<T: Real>(&self, m: &Model, p: &Params<T>, to: &mut All) {
         let c = &m.config;
-        let coef = Coefficients { ce: 1.0, aux: c.aux, z: 0.0 };
-        let mut step = Step::new(m, self.shape, self.shards, coef, false);
+        let mut step = self.step(m, 1.0, c.aux);
         let loss = step.forward(m, p, self.batch());
-        let acts: Vec<&Acts<T>> = step.acts().collect();
+        let a: Vec<&Acts<T>> = step.acts().collect();
         let rows = |width| [self.shape.batch, self.shape.time, width];
+        let (wide, experts, chosen) =
+            (rows(c.hidden), rows(c.experts), rows(c.top_k));
         for l in 0..=c.layers {
-            let x = join(&acts, |a| {
+            let x = join(&a, |a| {
                 let nd = a.lse.len() * c.hidden;
                 &a.stream[l * nd..(l + 1) * nd]
             });
-            to.numbers("hidden", &format!("hidden.{l}"), &rows(c.hidden), &x)?;
+            to.put("hidden", format!("hidden.{l}"), &wide, &x);
         }
         for l in 0..c.layers {
-            let x = join(&acts, |a| &a.blocks[l].h);
-            to.numbers("mid", &format!("mid.{l}"), &rows(c.hidden), &x)?;
-            let x = join(&acts, |a| &a.blocks[l].moe.router.prob);
-            let name = format!("router_probs.{l}");
-            to.numbers("router_probs", &name, &rows(c.experts), &x)?;
-            let x = join(&acts, |a| &a.blocks[l].moe.router.choice);
-            to.choices("selected", &format!("selected.{l}"), &rows(c.top_k), &x)?;
-            let x = join(&acts, |a| &a.blocks[l].moe.router.weight);
-            let name = format!("topk_weights.{l}");
-            to.numbers("topk_weights", &name, &rows(c.top_k), &x)?;
+            let x = join(&a, |a| &a.blocks[l].h);
+            to.put("mid", format!("mid.{l}"), &wide, &x);
         }
-        let x = join(&acts, |a| &a.norm.y);
-        to.numbers("final_norm", "final_norm", &rows(c.hidden), &x)?;
-        let logits = join(&acts, |a| &a.head.y);
-        to.numbers("logits", "logits", &rows(c.vocab), &logits)?;
-        to.numbers("f32.logits", "f32.logits", &rows(c.vocab), &logits)?;
-        let lse = join(&acts, |a| &a.lse);
-        let z = logits.chunks_exact(c.vocab).zip(&self.targets);
-        let each: Vec<T> = lse.iter().zip(z).map(|(&l, (z, &t))| l - z[t]).collect();
-        to.numbers("loss_per_token", "loss_per_token", &rows(1)[..2], &each)?;
-        to.numbers("loss_ce", "loss_ce", &[], &[loss.ce])?;
+        for l in 0..c.layers {
+            let x = join(&a, |a| &a.blocks[l].moe.router.prob);
+            to.put("router_probs", format!("router_probs.{l}"), &experts, &x);
+        }
+        for l in 0..c.layers {
+            let x = join(&a, |a| &a.blocks[l].moe.router.choice);
+            to.put_exact("selected", format!("selected.{l}"), &chosen, &x);
+        }
+        for l in 0..c.layers {
+            let x = join(&a, |a| &a.blocks[l].moe.router.weight);
+            to.put("topk_weights", format!("topk_weights.{l}"), &chosen, &x);
+        }
+        let x = join(&a, |a| &a.norm.y);
+        to.put("final_norm", "final_norm", &wide, &x);
+        let logits = join(&a, |a| &a.head.y);
+        to.put("logits", "logits", &rows(c.vocab), &logits);
+        let rest = join(&a, |a| &a.lse);
+        let right = logits.chunks_exact(c.vocab).zip(&self.targets);
+        let each = rest.iter().zip(right).map(|(&lse, (z, &t))| lse - z[t]);
+        let each: Vec<T> = each.collect();
+        to.put("loss_per_token", "loss_per_token", &wide[..2], &each);
+        to.put("loss_ce", "loss_ce", &[], &[loss.ce]);
         let (e, n) = (c.experts, self.shape.rows());
-        let layers = step.stats.chunks_exact(m.stats());
-        let layers: Vec<T> = layers
-            .map(|s| balance_forward(&s[e..2 * e], &s[..e], n, c.top_k))
-            .collect();
-        to.numbers("loss_aux", "loss_aux_layers", &[c.layers], &layers)?;
-        to.numbers("loss_aux", "loss_aux", &[], &[loss.aux])?;
-        to.numbers("loss_aux", "loss_aux_per_layer", &[], &[loss.aux])?;
-        to.numbers("loss_total", "aux_coef", &[], &[T::of(c.aux)])?;
-        to.numbers("loss_total", "loss_total", &[], &[loss.total])?;
-        to.numbers("f32.loss", "f32.loss_ce", &[], &[loss.ce])?;
-        to.numbers("f32.loss", "f32.loss_aux", &[], &[loss.aux])?;
-        to.numbers("f32.loss", "f32.loss_total", &[], &[loss.total])
+        let layer =
+            |s: &[T]| balance_forward(&s[e..2 * e], &s[..e], n, c.top_k);
+        let aux = step.stats.chunks_exact(m.stats()).map(layer);
+        let aux: Vec<T> = aux.collect();
+        to.put("loss_aux", "loss_aux_layers", &[c.layers], &aux);
+        to.put("loss_aux", "loss_aux_per_layer", &[], &[loss.aux]);
+        to.put("loss_aux", "loss_aux", &[], &[loss.aux]);
+        to.put("aux_coef", "aux_coef", &[], &[T::of(c.aux)]);
+        to.put("loss_total", "loss_total", &[], &[loss.total]);
+        to.put("f32.logits", "f32.logits", &rows(c.vocab), &logits);
+        to.put("f32.loss", "f32.loss_ce", &[], &[loss.ce]);
+        to.put("f32.loss", "f32.loss_aux", &[], &[loss.aux]);
+        to.put("f32.loss", "f32.loss_total", &[], &[loss.total]);
     }
-    /// The gradient of every parameter, and the routers' two parts of it.
-    fn backward<T: Real>(
-        &self, m: &Model, p: &Params<T>, to: &mut Compare,
-    ) -> Result<()> {
-        let mut total = self.gradient(m, p, m.config.aux);
-        to.params("grad", m, total.finish(m), |_| true)?;
-        let mut ce = self.gradient(m, p, 0.0);
-        let ce = ce.finish(m);
-        let router = |name: &str| name.ends_with(".router.w");
-        to.params("grad_ce", m, ce, router)?;
-        // The gradient is linear in the loss: (ce + aux) − ce.
-        let mut aux = self.gradient(m, p, 1.0);
-        let aux = aux.finish(m);
-        let both = aux.data.iter_mut().zip(&ce.data);
-        both.for_each(|(aux, &ce)| *aux += -ce);
-        to.params("grad_aux", m, aux, router)
+    /// The gradient of every parameter, and its two parts at the routers.
+    fn backward<T: Real>(&self, m: &Model, p: &Params<T>, to: &mut All) {
+        let gradient = |ce: f64, aux: f64| {
+            let mut step = self.step(m, ce, aux);
+            step.begin();
+            step.forward(m, p, self.batch());
+            step.backward(m, p, self.batch(), 1.0);
+            step.finish(m).clone()
+        };
+        to.put_params("grad", m, &gradient(1.0, m.config.aux), "");
+        to.put_params("grad_ce", m, &gradient(1.0, 0.0), ".router.w");
+        to.put_params("grad_aux", m, &gradient(0.0, 1.0), ".router.w");
     }
-    /// Tokens after the prompt, each the most probable; every one from a
-    /// forward pass over all that precede it.
-    fn greedy<T: Real>(
-        &self, m: &Model, p: &Params<T>, to: &mut Compare,
-    ) -> Result<()> {
+    /// What follows the prompt, each token the most probable; every one from
+    /// a forward pass over all that precede it.
+    fn greedy<T: Real>(&self, m: &Model, p: &Params<T>, to: &mut All) {
         let mut tokens = self.prompt.clone();
-        for time in self.prompt.len()..self.prompt.len() + self.generated {
+        for time in tokens.len()..tokens.len() + self.ahead {
             let mut a = m.acts(Shape { batch: 1, time }, false);
             m.forward(p, &tokens, &mut a);
             let z = &a.head.y[(time - 1) * m.config.vocab..];
-            let best = |b, i| if z[i] > z[b] { i } else { b };
+            let best = |m, i| if z[i] > z[m] { i } else { m };
             tokens.push((0..z.len()).fold(0, best));
         }
         let new = &tokens[self.prompt.len()..];
-        to.choices("gen.tokens", "gen.tokens", &[self.generated], new)
+        to.put_exact("gen.tokens", "gen.tokens", &[self.ahead], new);
     }
-    /// The optimizer's steps, all on the same batch.
+    /// Steps of the optimizer, all on the same batch.
     fn train<T: Real>(
-        &self, m: &Model, mut p: Params<T>, to: &mut Compare,
-    ) -> Result<()> {
-        let coef = Coefficients { ce: 1.0, aux: m.config.aux, z: 0.0 };
-        let mut step = Step::new(m, self.shape, self.shards, coef, false);
-        let mut adam = AdamW::new(&m.layout, DECAY, Decay::All);
+        &self, m: &Model, mut p: Params<T>, exact: &mut Vec<Vec<f64>>,
+        to: &mut All,
+    ) {
+        const CLIP: f64 = 1.0;
+        let mut step = self.step(m, 1.0, m.config.aux);
+        let mut adam = AdamW::new(&m.layout, 0.1, Decay::All);
         let mut log = [(); 4].map(|()| vec![]);
+        let mut slack = m.layout.zeros::<f64>();
         for (n, &lr) in self.lr.iter().enumerate() {
             step.begin();
             let loss = step.forward(m, &p, self.batch());
             step.backward(m, &p, self.batch(), 1.0);
-            let norm = adam.step(&mut p, step.finish(m), lr, CLIP);
-            let all = [loss.total, loss.ce, loss.aux, T::of(norm)];
-            log.iter_mut().zip(all).for_each(|(log, x)| log.push(x));
-            to.params(&format!("step{}", n + 1), m, &p, |_| true)?;
+            let dp = step.finish(m);
+            let norm = adam.step(&mut p, dp, lr, CLIP);
+            let now = [loss.total, loss.ce, loss.aux, T::of(norm)];
+            log.iter_mut().zip(now).for_each(|(log, x)| log.push(x));
+            let clipped = dp.data.iter().map(|g| g.f64() * clip(norm, CLIP));
+            let g: Vec<f64> = clipped.collect();
+            if exact.len() == n {
+                exact.push(g.clone());
+            }
+            let both = g.iter().zip(&exact[n]);
+            for (slack, (g, exact)) in slack.data.iter_mut().zip(both) {
+                let turn = (g - exact).abs() / (exact.abs() + EPS);
+                *slack += lr * turn.min(2.0);
+            }
+            let made = to.put_params(&format!("step{}", n + 1), m, &p, "");
+            for (made, e) in made.iter_mut().zip(&m.layout.entries) {
+                made.slack = to_hf(&slack[e.param], e, m.config.head);
+            }
         }
-        let steps = [self.lr.len()];
-        let names = ["loss_total", "loss_ce", "loss_aux", "grad_norm"];
-        for (name, log) in names.iter().zip(&log) {
-            to.numbers("train", &format!("train.{name}"), &steps, log)?;
-        }
+        let n = [self.lr.len()];
+        let [total, ce, aux, norm] = &log;
         let after = step.forward(m, &p, self.batch()).total;
-        to.numbers("train", "train.loss_total_after", &[], &[after])?;
-        to.numbers("f32.train", "f32.train.loss_total", &steps, &log[0])?;
-        to.numbers("f32.train", "f32.train.grad_norm", &steps, &log[3])
+        to.put("train", "train.loss_total", &n, total);
+        to.put("train", "train.loss_ce", &n, ce);
+        to.put("train", "train.loss_aux", &n, aux);
+        to.put("train", "train.grad_norm", &n, norm);
+        to.put("train", "train.loss_total_after", &[], &[after]);
+        to.put("f32.train", "f32.train.loss_total", &n, total);
+        to.put("f32.train", "f32.train.grad_norm", &n, norm);
     }
 }
+/// The rotary frequencies as the kernel uses them, the angles by which it
+/// turns (1, 0) at position 1; and which row of Hugging Face's is ours.
+fn rotary<T: Real>(m: &Model, to: &mut All) {
+    let d = m.config.head;
+    let mut x = [T::ONE, T::ZERO].repeat(d / 2);
+    rope_forward(&mut x, d, 1, 1, &Rope::new(d, 2, m.config.rope_theta));
+    let angle = |x: &[T]| T::of(x[1].f64().atan2(x[0].f64()));
+    let angles: Vec<T> = x.chunks_exact(2).map(angle).collect();
+    to.put("rope_inv_freq", "rope_inv_freq", &[d / 2], &angles);
+    let rows: Vec<usize> = (0..d).map(|j| rotary_row(j, d)).collect();
+    to.put_exact("rope_perm", "rope_perm", &[d], &rows);
+}
 /// One slice of each shard, in the order of the batch.
-fn join<T, U: Copy>(
+fn join<T: Real, U: Copy>(
     acts: &[&Acts<T>], part: impl Fn(&Acts<T>) -> &[U],
-) -> Vec<U>
-where
-    T: Real,
-{
+) -> Vec<U> {
     acts.iter().flat_map(|a| part(a)).copied().collect()
 }
 
-/// Compares as it goes, and remembers the worst of each group.
-struct Compare<'a> {
-    file: &'a Tensors,
-    /// Whether this is the run in f64.
-    f64: bool,
-    groups: Vec<Group>,
-}
-impl Compare<'_> {
-    /// The tensor's group, if the tensor is in the file and is to be compared
-    /// in this run.
-    fn group(&mut self, group: &str, tensor: &str) -> Option<&mut Group> {
-        let at = self.groups.iter().position(|g| g.name == group);
-        let at = at.unwrap_or_else(|| {
-            self.groups.push(Group::new(group));
-            self.groups.len() - 1
-        });
-        let g = &mut self.groups[at];
-        if !g.names.iter().any(|n| n == tensor) {
-            g.names.push(tensor.into());
-            let has = self.file.has(tensor);
-            g.tensors += usize::from(has);
-            if !has {
-                g.absent.push(tensor.into());
+/// A table, and what is wrong, explained.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "{}", self.directory)?;
+        let columns = ["in f64", "bound", "in f32", "bound"];
+        let [a, b, c, d] = columns;
+        writeln!(f, "  {:16}{:>7}{a:>10}{b:>10}{c:>10}{d:>10}", "", "tensors")?;
+        let both = |w: &Option<Worst>| match w {
+            Some(w) => {
+                [w.error, w.bound].map(|x| format!("{x:>10.1e}")).concat()
+            }
+            None => format!("{:>10}{:>10}", "-", "-"),
+        };
+        for g in &self.groups {
+            write!(f, "  {:16}", g.name)?;
+            if g.tensors == 0 {
+                writeln!(f, "{:>7}  not in this directory", "-")?;
+                continue;
+            }
+            let verdict = if g.ok() { "ok" } else { "FAIL" };
+            let numbers = both(&g.f64) + &both(&g.f32);
+            writeln!(f, "{:>7}{numbers}  {verdict}", g.tensors)?;
+            for name in &g.absent {
+                writeln!(f, "    {name}: not in this directory")?;
+            }
+            for (run, w) in [("f64", &g.f64), ("f32", &g.f32)] {
+                if let Some(w) = w
+                    && !w.ok
+                {
+                    let Worst { tensor, index, ours, reference, .. } = w;
+                    let ratio = ours / reference;
+                    writeln!(
+                        f,
+                        "    in {run}, {tensor}{index:?}: {ours:e} for \
+                         {reference:e}, ratio {ratio:.6} ({})",
+                        hint(ratio)
+                    )?;
+                }
             }
         }
-        let runs = !(self.f64 && group.starts_with("f32."));
-        (runs && self.file.has(tensor)).then_some(g)
-    }
-    /// A parameter, a gradient: everything of θ's layout whose name passes.
-    fn params<T: Real>(
-        &mut self, group: &str, m: &Model, p: &Params<T>,
-        which: impl Fn(&str) -> bool,
-    ) -> Result<()> {
-        for e in m.layout.entries.iter().filter(|e| which(&e.name)) {
-            let name = format!("{group}.{}", hf_name(&e.name));
-            let ours = to_hf(&p[e.param], e, m.config.head);
-            self.numbers(group, &name, &hf_shape(e), &ours)?;
+        for name in &self.unknown {
+            writeln!(f, "  {name}: not compared, nobody here knows it")?;
         }
-        Ok(())
-    }
-    fn numbers<T: Real>(
-        &mut self, group: &str, name: &str, shape: &[usize], ours: &[T],
-    ) -> Result<()> {
-        let (file, f64) = (self.file, self.f64);
-        let Some(g) = self.group(group, name) else { return Ok(()) };
-        let step = group.starts_with("step");
-        let types: &[Dtype] = match group {
-            _ if step || group == "grad" => &[Dtype::F64, Dtype::F32],
-            _ if group.starts_with("f32.") => &[Dtype::F32],
-            _ => &[Dtype::F64],
-        };
-        let theirs: Vec<f64> = file.floats_of(name, shape, types)?;
-        let stored = file.dtype(name) == Some(Dtype::F32) && types.len() > 1;
-        let unit = match f64 {
-            true => BOUND_64,
-            false if step => BOUND_32_STEP,
-            false => BOUND_32,
-        } + if stored { STORED_32 } else { 0.0 };
-        let largest = theirs.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
-        let bound = unit * largest;
-        g.add(f64, name, shape, &theirs, |at| {
-            let ours = ours[at].f64();
-            let error = (ours - theirs[at]).abs();
-            (ours, error, bound)
-        });
-        Ok(())
-    }
-    fn choices(
-        &mut self, group: &str, name: &str, shape: &[usize], ours: &[usize],
-    ) -> Result<()> {
-        Ok(())
+        for name in &self.missing {
+            writeln!(f, "  FAIL: there is no proof without {name}")?;
+        }
+        let verdict = if self.ok { "ok" } else { "FAIL" };
+        writeln!(f, "  {verdict}")
     }
 }

@@ -1,11 +1,142 @@
 //! Chapter 21. `moe info`.
 
-use moe_by_hand::error::Result;
+use crate::output::show;
+use moe_by_hand::config::Config;
+use moe_by_hand::error::{Error, Result};
+use moe_by_hand::layer::Shape;
+use moe_by_hand::memory::{self, Training, human};
+use moe_by_hand::train::step::shards;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "\
+Examples:
+  moe info
+  moe info --preset moe_6_9b
+  moe info --model runs/1 --batch 4 --seq 256
+  moe info --config config.json --json")]
+pub(crate) struct Args {
+    #[arg(
+        long,
+        value_name = "NAME",
+        group = "which",
+        help = "A built-in model: tiny, small, bytes (the default), moe_6_9b"
+    )]
+    preset: Option<String>,
+    /// The directory of a model
+    #[arg(long, value_name = "DIR", group = "which")]
+    model: Option<PathBuf>,
+    /// A config.json of Hugging Face's Mixtral
+    #[arg(long, value_name = "FILE", group = "which")]
+    config: Option<PathBuf>,
+    /// Sequences in a batch, for the memory of training
+    #[arg(long, default_value_t = 12, value_name = "B")]
+    batch: usize,
+    /// Tokens in a sequence, for memory and work [default: 64, or the model's
+    /// context if that is less]
+    #[arg(long, value_name = "T")]
+    seq: Option<usize>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
 
-pub(crate) fn run(_: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let c = match (&args.model, &args.config) {
+        (Some(dir), _) => Config::read(&dir.join("config.json"))?,
+        (_, Some(file)) => Config::read(file)?,
+        _ => Config::preset(args.preset.as_deref().unwrap_or("bytes"))?,
+    };
+    c.validate()?;
+    if args.batch == 0 || args.batch > 1 << 31 {
+        let (rule, cure) = ("it is 1 to 2147483648", "choose another");
+        return Err(Error::input("--batch", args.batch, rule, cure));
+    }
+    let time = args.seq.unwrap_or(c.context.min(64));
+    if !(1..=c.context).contains(&time) {
+        let rule = format!("it is 1 to {}, the model's context", c.context);
+        return Err(Error::input("--seq", time, rule, "choose another"));
+    }
+    let s = Shape { batch: args.batch, time };
+    let training = Training::new(&c, s, shards(s), false);
+    let cache = memory::cache(&c);
+    let forward = memory::flops_forward(&c, s.time);
+    let both = memory::flops_training(&c, s.time);
+    if args.json {
+        let config: Value =
+            serde_json::from_str(&c.to_json()).unwrap_or_default();
+        let info = json!({
+            "parameters": { "total": c.total(), "active": c.active() },
+            "batch": s.batch,
+            "seq": s.time,
+            "memory_bytes": {
+                "weights": training.weights,
+                "gradients": training.gradients,
+                "moments": training.moments,
+                "activations": training.activations,
+                "training": training.total(),
+                "kv_cache": cache,
+                "available": memory::available(),
+            },
+            "flops_per_token": { "forward": forward, "training": both },
+            "config": config,
+        });
+        show(&format!("{info:#}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let share = 100.0 * c.active() as f64 / c.total() as f64;
+    let sequences = format!("{} × {} tokens", s.batch, s.time);
+    let cores = match shards(s) {
+        1 => "one".to_string(),
+        n => format!("{n}, one for each shard"),
+    };
+    let rows = [
+        ("parameters", spaced(c.total()), String::new()),
+        (
+            "  active",
+            spaced(c.active()),
+            format!("{share:.1} % for each token"),
+        ),
+        ("memory to train", human(training.total()), sequences),
+        ("  weights", human(training.weights), "f32".into()),
+        ("  gradients", human(training.gradients), cores),
+        ("  moments", human(training.moments), "AdamW's m and v".into()),
+        ("  activations", human(training.activations), String::new()),
+        (
+            "key/value cache",
+            human(cache),
+            format!("{} tokens", spaced(c.context as u64)),
+        ),
+        ("work for a token", flops(forward), "forward".into()),
+        ("", flops(both), "training".into()),
+    ];
+    let line = |(name, value, note): (&str, String, String)| {
+        let line = format!("{name:18}{value:>15}  {note}");
+        format!("{}\n", line.trim_end())
+    };
+    show(&rows.map(line).concat())?;
     Ok(ExitCode::SUCCESS)
+}
+/// Digits in groups of three.
+fn spaced(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+/// Operations for people, in powers of 1000.
+fn flops(n: u64) -> String {
+    let x = n as f64;
+    match x {
+        ..1e6 => format!("{:.1} kFLOP", x / 1e3),
+        ..1e9 => format!("{:.1} MFLOP", x / 1e6),
+        _ => format!("{:.1} GFLOP", x / 1e9),
+    }
 }

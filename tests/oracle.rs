@@ -1,0 +1,241 @@
+//! Chapter 4. T6: activations, losses, every gradient, optimizer steps and
+//! greedy tokens against `PyTorch`; and that this comparison can fail.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod edit;
+
+use edit::{Dir, Tensors};
+use moe_by_hand::oracle::{Report, compare};
+use safetensors::Dtype;
+use std::path::{Path, PathBuf};
+
+/// All groups, in the order in which they are compared.
+const GROUPS: [&str; 25] = [
+    "rope_inv_freq",
+    "rope_perm",
+    "hidden",
+    "mid",
+    "router_probs",
+    "selected",
+    "topk_weights",
+    "final_norm",
+    "logits",
+    "loss_per_token",
+    "loss_ce",
+    "loss_aux",
+    "aux_coef",
+    "loss_total",
+    "f32.logits",
+    "f32.loss",
+    "grad",
+    "grad_ce",
+    "grad_aux",
+    "gen.tokens",
+    "step1",
+    "step2",
+    "step3",
+    "train",
+    "f32.train",
+];
+/// What no group compares: the inputs, the margins, another library's loss.
+const NOT_COMPARED: usize = 8;
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(name)
+}
+fn failing(report: &Report) -> Vec<&str> {
+    let failing = report.groups.iter().filter(|g| !g.ok());
+    failing.map(|g| g.name.as_str()).collect()
+}
+/// Every bound is kept, and every tensor of the file was really compared.
+fn assert_all(name: &str, shards: usize) {
+    let report = compare(&directory(name), shards).unwrap();
+    assert!(report.ok, "in {shards} shards\n{report}");
+    let names: Vec<&str> =
+        report.groups.iter().map(|g| g.name.as_str()).collect();
+    assert_eq!(names, GROUPS, "the groups, in order");
+    assert!(report.groups.iter().all(|g| g.absent.is_empty()), "{report}");
+    assert!(report.unknown.is_empty(), "{report}");
+    let path = directory(name).join("reference.safetensors");
+    let file = moe_by_hand::hf::Tensors::open(&path).unwrap();
+    let compared: usize = report.groups.iter().map(|g| g.tensors).sum();
+    let there = file.names().count();
+    assert_eq!(compared, there - NOT_COMPARED, "all but the inputs");
+    for g in &report.groups {
+        assert_eq!(g.f64.is_none(), g.name.starts_with("f32."), "{}", g.name);
+        assert!(g.f32.is_some(), "{}", g.name);
+    }
+}
+
+#[test]
+fn tiny() {
+    assert_all("tiny", 1);
+}
+#[test]
+fn grouped_heads_and_ntk() {
+    assert_all("gqa-ntk", 1);
+}
+#[test]
+fn in_two_shards() {
+    assert_all("tiny", 2);
+    assert_all("gqa-ntk", 2);
+}
+
+/// The report on a copy of `tiny` whose reference was changed.
+fn after(change: impl FnOnce(&mut Tensors)) -> Result<Report, String> {
+    let dir = Dir::copy_of(&directory("tiny"));
+    dir.edit("reference.safetensors", change);
+    compare(&dir.0, 1).map_err(|e| e.to_string())
+}
+#[test]
+fn one_changed_number_fails_its_group_alone() {
+    let good = compare(&directory("tiny"), 1).unwrap();
+    let mut names: Vec<String> = vec![];
+    for g in &good.groups {
+        let worst = g.f32.as_ref().unwrap();
+        let tensor = worst.tensor.clone();
+        // f32 has to see it too: above its bound, which holds the slack
+        let much = 10.0 * worst.bound;
+        let report = after(|t| {
+            let t = t.get_mut(&tensor).unwrap();
+            let at = worst.index.iter().zip(&t.shape);
+            let at = at.fold(0, |at, (i, n)| at * n + i);
+            t.add(at, much);
+        });
+        let report = report.unwrap();
+        assert_eq!(failing(&report), [&g.name], "{tensor}\n{report}");
+        let bad = report.groups.iter().find(|b| b.name == g.name).unwrap();
+        for w in bad.f64.iter().chain(&bad.f32) {
+            assert!(!w.ok, "{tensor}: {w:?}");
+            assert_eq!((&w.tensor, &w.index), (&tensor, &worst.index));
+        }
+        assert!(report.to_string().contains(&tensor), "{report}");
+        names.push(tensor);
+    }
+    assert_eq!(names.len(), GROUPS.len());
+}
+#[test]
+fn what_f32_cannot_see_f64_does() {
+    for name in ["logits", "grad.lm_head.weight", "step3.lm_head.weight"] {
+        let report = after(|t| t.get_mut(name).unwrap().add(7, 3e-9)).unwrap();
+        let group = name.split('.').next().unwrap();
+        assert_eq!(failing(&report), [group], "{report}");
+        let bad = report.groups.iter().find(|g| g.name == group).unwrap();
+        assert!(bad.f32.as_ref().unwrap().ok, "{report}");
+    }
+}
+#[test]
+fn a_changed_weight_fails_what_depends_on_it() {
+    let dir = Dir::copy_of(&directory("tiny"));
+    dir.edit("model.safetensors", |t| {
+        t.get_mut("lm_head.weight").unwrap().add(5, 1e-4);
+    });
+    let report = compare(&dir.0, 1).unwrap();
+    let bad = failing(&report);
+    for name in ["logits", "loss_ce", "loss_total", "grad", "step1", "train"] {
+        assert!(bad.contains(&name), "{name} passed\n{report}");
+    }
+    for name in ["hidden", "mid", "router_probs", "final_norm", "loss_aux"] {
+        assert!(!bad.contains(&name), "{name} failed\n{report}");
+    }
+}
+#[test]
+fn nan_is_never_near_enough() {
+    let report = after(|t| t.get_mut("logits").unwrap().add(0, f64::NAN));
+    assert_eq!(failing(&report.unwrap()), ["logits"]);
+    let report = after(|t| t.get_mut("mid.0").unwrap().add(0, f64::INFINITY));
+    assert_eq!(failing(&report.unwrap()), ["mid"]);
+}
+#[test]
+fn what_is_absent_is_not_passed() {
+    // Steps and tokens may be absent, and then stand in the report as that.
+    let report = after(|t| {
+        t.retain(|n, _| !n.starts_with("step2.") && !n.starts_with("gen."));
+    });
+    let report = report.unwrap();
+    assert!(report.ok, "{report}");
+    for g in &report.groups {
+        let absent = ["step2", "gen.tokens"].contains(&g.name.as_str());
+        assert_eq!(g.tensors == 0, absent, "{}", g.name);
+        assert_eq!(g.f64.is_none() && g.f32.is_none(), absent, "{}", g.name);
+    }
+    let text = report.to_string();
+    assert_eq!(text.matches("not in this directory").count(), 2, "{text}");
+    // All of training may be.
+    let report = after(|t| {
+        t.retain(|n, _| !n.starts_with("step") && !n.contains("train."));
+    });
+    assert!(report.unwrap().ok);
+    // One gradient is named.
+    let report = after(|t| drop(t.remove("grad.lm_head.weight"))).unwrap();
+    assert!(report.to_string().contains("grad.lm_head.weight: not in this"));
+    // Without these there is no proof.
+    for group in ["logits", "loss_ce", "loss_total", "grad"] {
+        let report = after(|t| {
+            t.retain(|n, _| n != group && !n.starts_with(&format!("{group}.")));
+        });
+        let report = report.unwrap();
+        assert!(!report.ok && report.missing == [group], "{group}\n{report}");
+    }
+}
+#[test]
+fn an_unknown_tensor_is_mentioned() {
+    let report = after(|t| {
+        let t2 = t.remove("mid.0").unwrap();
+        t.insert("mad.0".into(), t2);
+    });
+    let report = report.unwrap();
+    assert!(report.ok && report.unknown == ["mad.0"], "{report}");
+}
+#[test]
+fn a_tensor_of_the_wrong_kind_is_an_error() {
+    let wrong = |name: &str, change: fn(&mut edit::Tensor)| {
+        let said = after(|t| change(t.get_mut(name).unwrap())).unwrap_err();
+        assert!(!said.contains('\n') && said.contains(name), "{said}");
+        said
+    };
+    let said = wrong("logits", |t| t.shape = vec![9, 2, 61]);
+    assert!(
+        said.contains("[9, 2, 61]") && said.contains("[2, 9, 61]"),
+        "{said}"
+    );
+    let said = wrong("logits", |t| t.dtype = Dtype::I64);
+    assert!(said.contains("I64") && said.contains("F64"), "{said}");
+    let said = wrong("input_ids", |t| t.shape = vec![18]);
+    assert!(said.contains("[18]"), "{said}");
+    let said = wrong("labels", |t| t.data[1] = 1);
+    assert!(said.contains("0 to 60"), "{said}");
+    let said = after(|t| drop(t.remove("train.lr"))).unwrap_err();
+    assert!(said.contains("train.lr"), "{said}");
+}
+
+/// What the command says and how it ends.
+fn moe(args: &[&Path]) -> (i32, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moe"));
+    let done = command.arg("oracle").args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+#[test]
+fn the_command_ends_with_0_1_or_2() {
+    let (good, bad) = (directory("tiny"), Dir::copy_of(&directory("tiny")));
+    bad.edit("reference.safetensors", |t| {
+        t.get_mut("grad.model.norm.weight").unwrap().add(3, 1e-3);
+    });
+    let (code, said, error) = moe(&[&good]);
+    assert_eq!((code, error.as_str()), (0, ""), "{said}");
+    assert!(said.contains("logits") && !said.contains("FAIL"), "{said}");
+    let (code, said, _) = moe(&[&good, &bad.0]);
+    assert_eq!(code, 1);
+    assert!(said.contains("grad.model.norm.weight[3]"), "{said}");
+    let (code, said, _) = moe(&[Path::new("--json"), &good, &bad.0]);
+    assert_eq!(code, 1);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["ok"], false);
+    assert_eq!(said["directories"][0]["ok"], true);
+    assert_eq!(said["directories"][1]["ok"], false);
+    let (code, said, error) = moe(&[Path::new("no/such/directory")]);
+    assert_eq!((code, said.as_str()), (2, ""));
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("no/such/directory"), "{error}");
+}
