@@ -100,11 +100,16 @@ pub static CHECKS: &[Check] = &[
     ),
     // Chapter 12
     check("causal-mask", kernels::causal_mask),
+    composed(
+        "causal-softmax-backward",
+        kernels::causal_softmax_backward,
+        &["softmax-backward"],
+    ),
     check("attention-forward", layers::attention_forward),
     composed(
         "attention-backward",
         kernels::attention_backward,
-        &["matmul-backward", "softmax-backward"],
+        &["matmul-backward", "causal-softmax-backward"],
     ),
     check("attention-delta", kernels::attention_delta),
     // Chapter 13

@@ -84,7 +84,7 @@ pub fn hf_shape(e: &Entry) -> Vec<usize> {
 /// ```
 pub fn rotary_row(j: usize, head: usize) -> usize {
     let i = j % head;
-    j - i + i / 2 + i % 2 * (head / 2)
+    j - i + i / 2 + i % 2 * (head / 2) // eq: rope-layout
 }
 /// For each of our values, where it stands in Hugging Face's order.
 fn places(e: &Entry, head: usize) -> impl Iterator<Item = usize> {

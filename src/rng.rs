@@ -58,7 +58,7 @@ impl Rng {
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0, "below(0): there is no number below 0");
         let bits = (self.bits() as u64) << 32 | self.bits() as u64;
-        (bits as u128 * n as u128 >> 64) as usize
+        ((bits as u128 * n as u128) >> 64) as usize
     }
     /// Two independent standard normal numbers.
     ///

@@ -170,6 +170,11 @@ fn causal_mask() {
 }
 
 #[test]
+fn causal_softmax_backward() {
+    check::assert("causal-softmax-backward");
+}
+
+#[test]
 fn attention_forward() {
     check::assert("attention-forward");
 }

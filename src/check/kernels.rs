@@ -412,6 +412,23 @@ pub(super) fn causal_mask() -> Report {
             .with("rows of P sum to 1", worst(sums), 1e-12)
     })
 }
+/// Scores of two heads: three queries on five keys.
+struct Masked;
+impl Function for Masked {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        let mut p = x[0].clone();
+        soft::causal_softmax_forward(&mut p, 5, 2, 0.6);
+        (p, vec![])
+    }
+    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+        let (p, mut d) = (self.forward(x).0, dy.to_vec());
+        soft::causal_softmax_backward(&mut d, &p, 5, 0.6);
+        vec![d]
+    }
+}
+pub(super) fn causal_softmax_backward() -> Report {
+    proof(&Masked, &[("z", random("z", 30))])
+}
 pub(super) fn attention_backward() -> Report {
     each(|h| proof(h, &h.inputs()))
 }

@@ -69,7 +69,7 @@ pub fn glu_forward<T: Real>(h: &mut [T], gate: &[T], up: &[T]) {
     if let (Some(h), Some(gate), Some(up)) =
         (T::f32s_mut(h), T::f32s(gate), T::f32s(up))
     {
-        return fast::glu_forward(Isa::current(), h, gate, up);
+        return Isa::current().run(fast::GluForward { h, gate, up });
     }
     for ((h, &z), &u) in h.iter_mut().zip(gate).zip(up) {
         *h = silu_forward(z) * u; // eq: glu-forward
@@ -103,7 +103,8 @@ pub fn glu_backward<T: Real>(
         T::f32s(gate),
         T::f32s(up),
     ) {
-        return fast::glu_backward(Isa::current(), dgate, dup, dh, gate, up);
+        let kernel = fast::GluBackward { dgate, dup, dh, gate, up };
+        return Isa::current().run(kernel);
     }
     for i in 0..n {
         // h = silu(z)·u

@@ -6,9 +6,10 @@
 //! Sums run in lanes: another order than the plain form's, hence other last
 //! bits. `tests/simd.rs` holds each to its plain twin.
 
-use crate::kernel::simd::{Isa, Kernel, Simd};
+#![expect(missing_docs, reason = "fields are named as in the plain kernel")]
+
+use crate::kernel::simd::{Kernel, Simd};
 use std::f32::consts::LOG2_E;
-use std::marker::PhantomData;
 
 /// eˣ, lane by lane, with a relative error below 2⁻²² from −87 to 88; beyond,
 /// the value at that end; NaN of NaN.
@@ -126,29 +127,6 @@ fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     total(s, acc)
 }
 
-/// Declares kernels as functions of their arguments, by way of a struct that
-/// carries these into the instruction set.
-macro_rules! kernels {
-    ($($(#[$doc:meta])*
-       fn $name:ident($s:ident, $($x:ident: $t:ty),+) -> $out:ty $body:block
-    )+) => {$(
-        $(#[$doc])*
-        #[track_caller]
-        pub fn $name<'a>(isa: Isa, $($x: $t),+) -> $out {
-            struct Run<'a>($($t,)+ PhantomData<&'a ()>);
-            impl<'a> Kernel for Run<'a> {
-                type Out = $out;
-                #[inline(always)]
-                fn run<S: Simd>(self, $s: S) -> $out {
-                    let Self($($x,)+ _) = self;
-                    $body
-                }
-            }
-            isa.run(Run($($x,)+ PhantomData))
-        }
-    )+};
-}
-
 /// Replaces z by exp(c·(z − m)), c > 0, and returns the sum.
 #[inline(always)]
 fn exp_sum<S: Simd>(s: S, z: &mut [f32], m: f32, c: f32) -> f32 {
@@ -204,15 +182,33 @@ fn sigmoid<S: Simd>(s: S, z: S::V) -> (S::V, S::V) {
     (sigma, s.mul(z, sigma))
 }
 
-kernels! {
-    /// [`softmax_forward`](super::softmax::softmax_forward) of one row.
-    fn softmax_forward(s, z: &'a mut [f32]) -> f32 {
+/// [`softmax_forward`](super::softmax::softmax_forward) of one row.
+#[derive(Debug)]
+pub struct SoftmaxForward<'a> {
+    pub z: &'a mut [f32],
+}
+impl Kernel for SoftmaxForward<'_> {
+    type Out = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let Self { z } = self;
         softmax(s, z, 1.0) // eq: softmax-forward
     }
-    /// [`causal_softmax_forward`](super::softmax::causal_softmax_forward).
-    fn causal_softmax_forward(
-        s, z: &'a mut [f32], keys: usize, group: usize, scale: f32
-    ) -> () {
+}
+
+/// [`causal_softmax_forward`](super::softmax::causal_softmax_forward).
+#[derive(Debug)]
+pub struct CausalSoftmaxForward<'a> {
+    pub z: &'a mut [f32],
+    pub keys: usize,
+    pub group: usize,
+    pub scale: f32,
+}
+impl Kernel for CausalSoftmaxForward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { z, keys, group, scale } = self;
         let earlier = keys - z.len() / keys / group;
         for (row, z) in z.chunks_exact_mut(keys).enumerate() {
             let (past, future) = z.split_at_mut(earlier + row / group + 1);
@@ -220,20 +216,42 @@ kernels! {
             future.fill(0.0); // eq: causal-mask
         }
     }
-    /// [`causal_softmax_backward`](super::softmax::causal_softmax_backward).
-    fn causal_softmax_backward(
-        s, d: &'a mut [f32], p: &'a [f32], keys: usize, scale: f32
-    ) -> () {
+}
+
+/// [`causal_softmax_backward`](super::softmax::causal_softmax_backward).
+#[derive(Debug)]
+pub struct CausalSoftmaxBackward<'a> {
+    pub d: &'a mut [f32],
+    pub p: &'a [f32],
+    pub keys: usize,
+    pub scale: f32,
+}
+impl Kernel for CausalSoftmaxBackward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { d, p, keys, scale } = self;
         for (d, p) in d.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
             let (mean, c) = (s.splat(dot(s, d, p)), s.splat(scale));
             // eq: causal-softmax-backward
             update!(s, d, |d, p| s.mul(s.mul(p, c), s.sub(d, mean)));
         }
     }
-    /// [`cross_entropy_forward`](crate::nn::loss::cross_entropy_forward).
-    fn cross_entropy_forward(
-        s, to: &'a mut [f32], z: &'a [f32], target: &'a [usize], v: usize
-    ) -> f32 {
+}
+
+/// [`cross_entropy_forward`](crate::nn::loss::cross_entropy_forward).
+#[derive(Debug)]
+pub struct CrossEntropyForward<'a> {
+    pub lse: &'a mut [f32],
+    pub z: &'a [f32],
+    pub target: &'a [usize],
+    pub v: usize,
+}
+impl Kernel for CrossEntropyForward<'_> {
+    type Out = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let Self { lse: to, z, target, v } = self;
         let mut sum = 0.0;
         for ((l, z), &t) in to.iter_mut().zip(z.chunks_exact(v)).zip(target) {
             *l = lse(s, z);
@@ -241,11 +259,22 @@ kernels! {
         }
         sum
     }
-    /// [`cross_entropy_backward`](crate::nn::loss::cross_entropy_backward).
-    fn cross_entropy_backward(
-        s, dz: &'a mut [f32], z: &'a [f32], lse: &'a [f32],
-        target: &'a [usize], dsum: f32
-    ) -> () {
+}
+
+/// [`cross_entropy_backward`](crate::nn::loss::cross_entropy_backward).
+#[derive(Debug)]
+pub struct CrossEntropyBackward<'a> {
+    pub dz: &'a mut [f32],
+    pub z: &'a [f32],
+    pub lse: &'a [f32],
+    pub target: &'a [usize],
+    pub dsum: f32,
+}
+impl Kernel for CrossEntropyBackward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dz, z, lse, target, dsum } = self;
         let v = dz.len() / target.len();
         let rows = dz.chunks_exact_mut(v).zip(z.chunks_exact(v));
         for (((dz, z), &lse), &t) in rows.zip(lse).zip(target) {
@@ -254,18 +283,39 @@ kernels! {
             dz[t] -= dsum; // eq: cross-entropy-grad
         }
     }
-    /// [`glu_forward`](super::activation::glu_forward).
-    fn glu_forward(
-        s, h: &'a mut [f32], gate: &'a [f32], up: &'a [f32]
-    ) -> () {
+}
+
+/// [`glu_forward`](super::activation::glu_forward).
+#[derive(Debug)]
+pub struct GluForward<'a> {
+    pub h: &'a mut [f32],
+    pub gate: &'a [f32],
+    pub up: &'a [f32],
+}
+impl Kernel for GluForward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { h, gate, up } = self;
         // eq: glu-forward
         set!(s, h, |gate, up| s.mul(sigmoid(s, gate).1, up));
     }
-    /// [`glu_backward`](super::activation::glu_backward).
-    fn glu_backward(
-        s, dgate: &'a mut [f32], dup: &'a mut [f32], dh: &'a [f32],
-        gate: &'a [f32], up: &'a [f32]
-    ) -> () {
+}
+
+/// [`glu_backward`](super::activation::glu_backward).
+#[derive(Debug)]
+pub struct GluBackward<'a> {
+    pub dgate: &'a mut [f32],
+    pub dup: &'a mut [f32],
+    pub dh: &'a [f32],
+    pub gate: &'a [f32],
+    pub up: &'a [f32],
+}
+impl Kernel for GluBackward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dgate, dup, dh, gate, up } = self;
         let one = s.splat(1.0);
         set!(s, dup, |dh, gate| s.mul(dh, sigmoid(s, gate).1));
         set!(s, dgate, |dh, gate, up| {
@@ -274,11 +324,22 @@ kernels! {
             s.mul(s.mul(dh, up), slope) // eq: glu-backward
         });
     }
-    /// [`rmsnorm_forward`](crate::nn::rmsnorm::rmsnorm_forward).
-    fn rmsnorm_forward(
-        s, y: &'a mut [f32], r: &'a mut [f32], x: &'a [f32], gain: &'a [f32],
-        eps: f32
-    ) -> () {
+}
+
+/// [`rmsnorm_forward`](crate::nn::rmsnorm::rmsnorm_forward).
+#[derive(Debug)]
+pub struct RmsnormForward<'a> {
+    pub y: &'a mut [f32],
+    pub r: &'a mut [f32],
+    pub x: &'a [f32],
+    pub gain: &'a [f32],
+    pub eps: f32,
+}
+impl Kernel for RmsnormForward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { y, r, x, gain, eps } = self;
         let d = gain.len();
         let rows = y.chunks_exact_mut(d).zip(r).zip(x.chunks_exact(d));
         for ((y, r), x) in rows {
@@ -288,11 +349,23 @@ kernels! {
             set!(s, y, |x, gain| s.mul(s.mul(gain, x), c));
         }
     }
-    /// [`rmsnorm_backward`](crate::nn::rmsnorm::rmsnorm_backward).
-    fn rmsnorm_backward(
-        s, dx: &'a mut [f32], dgain: &'a mut [f32], dy: &'a [f32],
-        x: &'a [f32], gain: &'a [f32], r: &'a [f32]
-    ) -> () {
+}
+
+/// [`rmsnorm_backward`](crate::nn::rmsnorm::rmsnorm_backward).
+#[derive(Debug)]
+pub struct RmsnormBackward<'a> {
+    pub dx: &'a mut [f32],
+    pub dgain: &'a mut [f32],
+    pub dy: &'a [f32],
+    pub x: &'a [f32],
+    pub gain: &'a [f32],
+    pub r: &'a [f32],
+}
+impl Kernel for RmsnormBackward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dx, dgain, dy, x, gain, r } = self;
         let d = gain.len();
         for (i, &r) in r.iter().enumerate() {
             let row = i * d..(i + 1) * d;
@@ -308,11 +381,23 @@ kernels! {
             update!(s, dgain, |d, dy, x| s.fma(s.mul(dy, x), c, d));
         }
     }
-    /// [`combine_backward`](crate::nn::moe::combine_backward).
-    fn combine_backward(
-        s, d_o: &'a mut [f32], dw: &'a mut [f32], dy: &'a [f32],
-        o: &'a [f32], w: &'a [f32], slot: &'a [usize]
-    ) -> () {
+}
+
+/// [`combine_backward`](crate::nn::moe::combine_backward).
+#[derive(Debug)]
+pub struct CombineBackward<'a> {
+    pub d_o: &'a mut [f32],
+    pub dw: &'a mut [f32],
+    pub dy: &'a [f32],
+    pub o: &'a [f32],
+    pub w: &'a [f32],
+    pub slot: &'a [usize],
+}
+impl Kernel for CombineBackward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { d_o, dw, dy, o, w, slot } = self;
         let d = o.len() / slot.len();
         let k = o.len() / dy.len();
         for (i, &at) in slot.iter().enumerate() {
@@ -323,8 +408,18 @@ kernels! {
             set!(s, &mut d_o[row], |dy| s.mul(c, dy));
         }
     }
-    /// [`sum_of_squares`](super::vector::sum_of_squares) of one chunk.
-    fn sum_of_squares(s, x: &'a [f32]) -> f32 {
+}
+
+/// [`sum_of_squares`](super::vector::sum_of_squares) of one chunk.
+#[derive(Debug)]
+pub struct SumOfSquares<'a> {
+    pub x: &'a [f32],
+}
+impl Kernel for SumOfSquares<'_> {
+    type Out = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let Self { x } = self;
         dot(s, x, x)
     }
 }

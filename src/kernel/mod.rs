@@ -12,3 +12,4 @@ pub mod product;
 pub mod simd;
 pub mod softmax;
 pub mod vector;
+pub mod view;

@@ -12,8 +12,8 @@
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
 //! same bits as C at once. Test: `cuts_change_no_bit` (`tests/simd.rs`).
 
-use crate::kernel::matrix::{Add, Mat, MatMut, Op, Set};
 use crate::kernel::simd::{Isa, Kernel, Simd, tile};
+use crate::kernel::view::{Add, Mat, MatMut, Op, Set};
 use std::cell::RefCell;
 
 /// Rows of B that are worked on at a time: of 64 columns, as many as fit

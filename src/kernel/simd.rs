@@ -11,7 +11,7 @@
 //! - *A load or store stays inside its slice.* Full ones look at the length
 //!   first, parts touch as many lanes as there are numbers, by a mask. Test:
 //!   `methods_of_a_vector`.
-//! - *A tile stays inside its matrices.* [`tile`] looks at their largest
+//! - *A tile stays inside its matrices.* `tile` looks at their largest
 //!   indices first. Tests: `all_sizes`, `shapes_of_the_model`, amid NaN and
 //!   guards; and a debug build looks at every index again.
 //!
@@ -19,7 +19,7 @@
 //! inlined into the entry of its set is compiled without that set.
 #![expect(unsafe_code, reason = "std::arch, and entering a set of the CPU")]
 
-use crate::kernel::matrix::{Mat, MatMut, Op};
+use crate::kernel::view::{Mat, MatMut, Op};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;

@@ -70,7 +70,7 @@ pub fn lse_backward<T: Real>(dz: &mut [T], dlse: T, z: &[T], lse: T) {
 /// ```
 pub fn softmax_forward<T: Real>(z: &mut [T]) -> T {
     if let Some(z) = T::f32s_mut(z) {
-        return T::of(fast::softmax_forward(Isa::current(), z) as f64);
+        return T::of(Isa::current().run(fast::SoftmaxForward { z }) as f64);
     }
     let m = max(z);
     if m == T::of(f64::NEG_INFINITY) {
@@ -137,8 +137,9 @@ pub fn causal_softmax_forward<T: Real>(
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
     assert!(queries <= keys, "causal_softmax: {queries} of {keys} positions");
     if let Some(z) = T::f32s_mut(z) {
-        let isa = Isa::current();
-        return fast::causal_softmax_forward(isa, z, keys, group, c as f32);
+        let scale = c as f32;
+        let kernel = fast::CausalSoftmaxForward { z, keys, group, scale };
+        return Isa::current().run(kernel);
     }
     for (row, z) in z.chunks_exact_mut(keys).enumerate() {
         let seen = keys - queries + row / group + 1;
@@ -169,8 +170,9 @@ pub fn causal_softmax_backward<T: Real>(
 ) {
     assert_eq!(d.len(), p.len(), "causal_softmax_backward: d against p");
     if let (Some(d), Some(p)) = (T::f32s_mut(d), T::f32s(p)) {
-        let isa = Isa::current();
-        return fast::causal_softmax_backward(isa, d, p, keys, c as f32);
+        let scale = c as f32;
+        let kernel = fast::CausalSoftmaxBackward { d, p, keys, scale };
+        return Isa::current().run(kernel);
     }
     for (d, p) in d.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
         // p = softmax(c·z), on the keys that are not later

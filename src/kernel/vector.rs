@@ -94,7 +94,9 @@ pub fn add_to<T: Real>(y: &mut [T], x: &[T]) {
 /// ```
 pub fn sum_of_squares<T: Real>(x: &[T]) -> T {
     let of = |c: &[T]| match T::f32s(c) {
-        Some(c) => T::of(fast::sum_of_squares(Isa::current(), c) as f64),
+        Some(c) => {
+            T::of(Isa::current().run(fast::SumOfSquares { x: c }) as f64)
+        }
         None => dot(c, c),
     };
     x.chunks(CHUNK).map(of).sum()

@@ -51,6 +51,9 @@ pub fn embedding_backward<T: Real>(
 fn width<T>(x: &[T], table: &[T], tokens: &[usize]) -> usize {
     let (n, d) = (tokens.len(), x.len() / tokens.len().max(1));
     assert_eq!(x.len(), n * d, "embedding: x against {n} tokens");
-    assert!(d == 0 || table.len() % d == 0, "embedding: table against x");
+    assert!(
+        d == 0 || table.len().is_multiple_of(d),
+        "embedding: table against x"
+    );
     d.max(1)
 }

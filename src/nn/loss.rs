@@ -26,9 +26,8 @@ pub fn cross_entropy_forward<T: Real>(
 ) -> T {
     let v = classes(lse, z, target);
     if let (Some(lse), Some(z)) = (T::f32s_mut(lse), T::f32s(z)) {
-        let isa = Isa::current();
-        let sum = fast::cross_entropy_forward(isa, lse, z, target, v);
-        return T::of(sum as f64);
+        let kernel = fast::CrossEntropyForward { lse, z, target, v };
+        return T::of(Isa::current().run(kernel) as f64);
     }
     let mut sum = T::ZERO;
     for ((lse, z), &t) in lse.iter_mut().zip(z.chunks_exact(v)).zip(target) {
@@ -62,8 +61,9 @@ pub fn cross_entropy_backward<T: Real>(
     if let (Some(dz), Some(z), Some(lse)) =
         (T::f32s_mut(dz), T::f32s(z), T::f32s(lse))
     {
-        let (isa, dsum) = (Isa::current(), dsum.f64() as f32);
-        return fast::cross_entropy_backward(isa, dz, z, lse, target, dsum);
+        let dsum = dsum.f64() as f32;
+        let kernel = fast::CrossEntropyBackward { dz, z, lse, target, dsum };
+        return Isa::current().run(kernel);
     }
     let rows = dz.chunks_exact_mut(v).zip(z.chunks_exact(v));
     for (((dz, z), &lse), &t) in rows.zip(lse).zip(target) {

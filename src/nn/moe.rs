@@ -144,7 +144,8 @@ pub fn combine_backward<T: Real>(
     if let (Some(d_o), Some(dw), Some(dy), Some(o), Some(w)) =
         (T::f32s_mut(d_o), T::f32s_mut(dw), T::f32s(dy), T::f32s(o), T::f32s(w))
     {
-        return fast::combine_backward(Isa::current(), d_o, dw, dy, o, w, slot);
+        let kernel = fast::CombineBackward { d_o, dw, dy, o, w, slot };
+        return Isa::current().run(kernel);
     }
     for (i, &s) in slot.iter().enumerate() {
         // y[t] += w[i]·o[s]

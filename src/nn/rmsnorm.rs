@@ -32,8 +32,9 @@ pub fn rmsnorm_forward<T: Real>(
     if let (Some(y), Some(r), Some(x), Some(gain)) =
         (T::f32s_mut(y), T::f32s_mut(r), T::f32s(x), T::f32s(gain))
     {
-        let (isa, eps) = (Isa::current(), eps as f32);
-        return fast::rmsnorm_forward(isa, y, r, x, gain, eps);
+        let eps = eps as f32;
+        let kernel = fast::RmsnormForward { y, r, x, gain, eps };
+        return Isa::current().run(kernel);
     }
     let rows = y.chunks_exact_mut(d).zip(r).zip(x.chunks_exact(d));
     for ((y, r), x) in rows {
@@ -77,8 +78,8 @@ pub fn rmsnorm_backward<T: Real>(
         T::f32s(gain),
         T::f32s(r),
     ) {
-        let isa = Isa::current();
-        return fast::rmsnorm_backward(isa, dx, dgain, dy, x, gain, r);
+        let kernel = fast::RmsnormBackward { dx, dgain, dy, x, gain, r };
+        return Isa::current().run(kernel);
     }
     for (i, &r) in r.iter().enumerate() {
         let row = i * d..(i + 1) * d;
