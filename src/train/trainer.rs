@@ -80,11 +80,11 @@ impl Options {
     pub fn shape(&self) -> Shape {
         Shape { batch: self.batch, time: self.seq }
     }
-    /// Looks at each setting, and at whether the model and the text allow it.
+    /// Looks at each setting, and at whether the model allows it.
     ///
     /// # Errors
     /// Names the first that breaks a rule.
-    pub fn validate(&self, config: &Config, text: &Text) -> Result<()> {
+    pub fn validate(&self, config: &Config) -> Result<()> {
         let counts = [
             ("--steps", self.steps),
             ("--batch", self.batch),
@@ -110,8 +110,7 @@ impl Options {
         rule(v >= BYTES, "vocab_size", v, bytes, cure)?;
         let most = format!("the model's context is {context}");
         let cure = "take a shorter one";
-        rule(self.seq <= context, "--seq", self.seq, most, cure)?;
-        text.check(self.seq)
+        rule(self.seq <= context, "--seq", self.seq, most, cure)
     }
     /// An error if a setting is not what a checkpoint says.
     fn check_same(&self, saved: &Self) -> Result<()> {
@@ -184,7 +183,8 @@ impl<B: Layer> Trainer<B> {
     fn with_shards(
         mut model: Model<B>, text: Text, options: Options, shards: usize,
     ) -> Result<Self> {
-        options.validate(&model.config, &text)?;
+        options.validate(&model.config)?;
+        text.check(options.seq)?;
         model.config.aux = options.aux;
         let shape = options.shape();
         let coef = Coefficients { aux: options.aux, z: options.z_loss };
@@ -351,11 +351,12 @@ fn check_text(text: &Text, saved: &State) -> Result<()> {
 }
 
 /// Bytes of memory that [`Trainer::new`] takes, within a few per cent: to be
-/// asked before a model is made that does not fit.
+/// asked before a model is made that does not fit. Of a text of unknown
+/// length, `usize::MAX` bytes are the worst case.
 ///
 /// θ, m and v, a gradient for each shard; for each row of a batch, what the
 /// blocks keep and one block's gradients; and the same for validation.
-pub fn memory(c: &Config, o: &Options, text: usize, threads: usize) -> u128 {
+pub fn memory(c: &Config, o: &Options, text: usize, threads: usize) -> u64 {
     let wide = |n: usize| n as u128;
     let [d, v, e, k] = [c.hidden, c.vocab, c.experts, c.top_k].map(wide);
     let [f, l, time] = [c.intermediate, c.layers, o.seq].map(wide);
@@ -377,5 +378,6 @@ pub fn memory(c: &Config, o: &Options, text: usize, threads: usize) -> u128 {
     let validation = wide(threads.min(chunks) * chunk.rows()) * (row(1) + 4);
     let params = u128::from(c.total()) * wide(3 + shards(o.shape()));
     let rope = 2 * wide(c.context) * wide(c.head); // of eight bytes
-    4 * (params + rows + validation + rope)
+    let all = 4 * (params + rows + validation + rope);
+    all.try_into().unwrap_or(u64::MAX)
 }
