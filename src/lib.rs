@@ -45,4 +45,5 @@ pub mod model;
 pub mod figure;
 pub mod train;
 
+pub mod generate;
 pub mod hf;

@@ -1,11 +1,102 @@
-//! Chapter 21. `moe generate`.
+//! Chapter 22. `moe generate`.
 
-use moe_by_hand::error::Result;
+use moe_by_hand::error::{Error, Result};
+use moe_by_hand::generate::{Sampler, Stop, Text, cache_bytes, generate};
+use moe_by_hand::rng::Rng;
+use moe_by_hand::{hf, memory};
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  moe generate --model runs/001 --prompt 'To be'
+  moe generate --model runs/001 --prompt 'To be' --greedy --max-tokens 50
+  moe generate --model runs/001 --prompt 'To be' --top-p 0.9 --seed 7";
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Directory with config.json and model.safetensors
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// What to continue; each byte of it is a token
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: String,
+    /// Most tokens to make
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_tokens: usize,
+    /// Take the most probable token each time
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
+    greedy: bool,
+    /// Divide the logits by this: below 1 is bolder, 0 is --greedy
+    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    #[arg(allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draw from the K most probable tokens; 0 is off
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Draw from the fewest tokens of probability P in sum; 1 is off
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(allow_negative_numbers = true)]
+    top_p: f64,
+    /// The same seed draws the same tokens
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+}
 
-pub(crate) fn run(_: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let temperature = if args.greedy { 0.0 } else { args.temperature };
+    let mut sampler = Sampler::new(temperature, args.top_k, args.top_p)?;
+    let (model, p) = hf::load::<f32>(&args.model)?;
+    let context = model.config.context;
+    memory::check("keys and values", cache_bytes::<f32>(&model.config))?;
+    let tokens: Vec<usize> = args.prompt.bytes().map(usize::from).collect();
+    let mut rng = Rng::named(args.seed, "sample");
+
+    let mut stdout = io::stdout().lock();
+    let mut show = |text: &str| {
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    };
+    // What is to be shown next. The prompt comes with the first token, when
+    // it is known to be a good one.
+    let (mut next, mut text) = (args.prompt, Text::default());
+    let (mut made, mut shown, begin) = (0, Ok(()), Instant::now());
+    let max = args.max_tokens;
+    let rest = |token| {
+        made += 1;
+        next += text.push(token);
+        shown = show(&next);
+        next.clear();
+        shown.is_ok()
+    };
+    let stop =
+        generate(&model, &p, &tokens, max, &mut sampler, &mut rng, rest)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    next += text.finish();
+    next.push('\n');
+    match shown.and_then(|()| show(&next)) {
+        Ok(()) => {}
+        // Who read has seen enough, as `head` does.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(e) => {
+            let cure = "make room, or write elsewhere";
+            return Err(Error::io("standard output", e, cure));
+        }
+    }
+    if stop == Stop::Context {
+        note(format!(
+            "the context of {context} is full: stopped after {made} tokens"
+        ));
+    }
+    let speed = made as f64 / seconds;
+    note(format!("{made} tokens in {seconds:.2} s: {speed:.0} tokens/s"));
     Ok(ExitCode::SUCCESS)
+}
+/// A line on stderr. That nobody reads it is no error.
+fn note(line: String) {
+    let _ = writeln!(io::stderr(), "moe: {line}");
 }
