@@ -315,6 +315,10 @@ impl<B: Layer> Trainer<B> {
     pub fn done(&self) -> bool {
         self.steps_done() >= self.options.steps
     }
+    /// How many parts each micro-batch is cut into.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
     /// The settings.
     pub fn options(&self) -> &Options {
         &self.options

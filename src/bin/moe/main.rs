@@ -5,6 +5,7 @@ mod converge;
 mod generate;
 mod info;
 mod oracle;
+mod progress;
 mod train;
 
 use clap::error::ErrorKind;

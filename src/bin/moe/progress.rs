@@ -46,19 +46,22 @@ impl Progress {
         };
         smooth(&mut self.loss, m.ce);
         smooth(&mut self.speed, m.tokens_per_second);
+        let is_new = val.is_some();
         if let Some(val) = val {
             self.val = format!(", validation {val:.4}");
         }
         let (loss, speed, val) = (self.loss, self.speed, &self.val);
         let said = format!("loss {loss:.4}{val}, {speed:.0} tokens/s");
-        let often = (self.steps / 20).max(1);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(said);
-                bar.set_position(m.step as u64);
-            }
-            None if val.is_empty() || m.step.is_multiple_of(often) => {}
-            None => {}
+        if let Some(bar) = &self.bar {
+            bar.set_message(said);
+            bar.set_position(m.step as u64);
+        } else if is_new || m.step.is_multiple_of((self.steps / 20).max(1)) {
+            let (done, begin) = self.from;
+            let each = begin.elapsed().div_f64((m.step - done) as f64);
+            let left = each.mul_f64((self.steps - m.step) as f64).as_secs();
+            let (step, steps) = (m.step, self.steps);
+            let line = format!("step {step}/{steps}: {said}, {left} s left");
+            let _ = writeln!(io::stderr(), "{line}");
         }
     }
     /// Leaves the last state where it is.

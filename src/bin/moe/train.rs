@@ -3,15 +3,13 @@
 use crate::progress::{Progress, say};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
-use moe_by_hand::figure::{Figure, Line, Panel, thin};
-use moe_by_hand::file::write_atomic;
 use moe_by_hand::generate::{self, Sampler, generate};
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::train::charts;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::metrics::{self, Log};
-use moe_by_hand::train::step::shards;
 use moe_by_hand::train::trainer::{CLIP, Options, Trainer, memory};
 use moe_by_hand::{hf, memory as available};
 use std::fs;
@@ -138,9 +136,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         introduce(&trainer, threads, &out);
         match from {
             Some(n) => say(format!("resumes after step {n}")),
-            None if args.resume => {
-                say(format!("no checkpoint in {}: starts at step 0", quote(&out)))
-            }
+            None if args.resume => say(format!(
+                "no checkpoint in {}: starts at step 0",
+                quote(&out)
+            )),
             None => {}
         }
         train(trainer, &out, from.is_some(), &stop)
@@ -170,9 +169,8 @@ impl Args {
             });
         };
         let there = out.symlink_metadata().is_ok();
-        let wrong = |rule, cure| {
-            Err(Error::input("--out", out.display(), rule, cure))
-        };
+        let wrong =
+            |rule, cure| Err(Error::input("--out", out.display(), rule, cure));
         match (there, self.resume) {
             (true, false) => wrong(
                 "that exists, and may be another run",
@@ -227,9 +225,12 @@ impl Args {
                 }
                 other => other,
             }),
-            None => Text::of_project(&std::path::absolute(".").map_err(
-                |e| Error::io(".", e, "name a file with --text"),
-            )?),
+            None => {
+                let here = std::env::current_dir().map_err(|e| {
+                    Error::io(".", e, "name a file with --text")
+                })?;
+                Text::of_project(&here)
+            }
         }
     }
 }
@@ -274,8 +275,8 @@ fn introduce(t: &Trainer, threads: usize, out: &Path) {
         o.seed,
         if o.recompute { ", recompute" } else { "" }
     ));
-    let shards = shards(o.shape());
-    say(format!("threads   {threads}, gradients in {shards} parts"));
+    let shards = t.shards();
+    say(format!("threads   {threads}, and {shards} parts of a gradient"));
     say(format!("out       {}", quote(out)));
     if c.top_k == 1 {
         say("with one expert for each token its weight is always 1: the gate \
@@ -316,7 +317,7 @@ fn train(
     }
     progress.finish();
     save(&t, &log, out)?;
-    draw(out)?;
+    charts::draw(out)?;
     if !t.done() {
         let (done, out) = (t.steps_done(), quote(out));
         say(format!("stopped after step {done} of {steps}, and saved"));
@@ -359,74 +360,6 @@ fn sample(t: &Trainer) -> Result<()> {
     Ok(())
 }
 
-/// Draws what `metrics.jsonl` says as `loss.svg` and `experts.svg`.
-fn draw(out: &Path) -> Result<()> {
-    let lines = metrics::read(&out.join(metrics::FILE))?;
-    let thinned = |of: &dyn Fn(&metrics::Line) -> Option<f64>| {
-        let at = |l: &metrics::Line| Some((l.metrics.step as f64, of(l)?));
-        thin(&lines.iter().filter_map(at).collect::<Vec<_>>(), 240)
-    };
-    let write = |name: &str, figure: Figure| {
-        let svg = figure.svg();
-        write_atomic(&out.join(name), |w| w.write_all(svg.as_bytes()))
-    };
-    let ce = thinned(&|l| Some(l.metrics.ce));
-    let val = thinned(&|l| l.val);
-    let value = |p: Option<&(f64, f64)>| p.map_or(f64::NAN, |p| p.1);
-    let about = format!(
-        "The cross-entropy of the batches falls from {:.2} to {:.2} nats for \
-         each byte; on the validation text it ends at {:.2}.",
-        value(ce.first()),
-        value(ce.last()),
-        value(val.last())
-    );
-    let line = |name: &str, points| Line { name: name.into(), points };
-    let lines_of = vec![line("training", ce), line("validation", val)];
-    write(
-        "loss.svg",
-        Figure {
-            title: "Loss".into(),
-            about,
-            x: "step".into(),
-            y: "nats for each byte".into(),
-            panels: vec![Panel { lines: lines_of, ..Panel::default() }],
-        },
-    )?;
-
-    let load = lines.last().map_or(&[][..], |l| &l.load);
-    let experts = load.first().map_or(0, Vec::len);
-    let panel = |layer: usize| Panel {
-        title: format!("layer {layer}"),
-        lines: (0..experts)
-            .map(|e| {
-                let share = |l: &metrics::Line| {
-                    l.load.get(layer).and_then(|s| s.get(e)).copied()
-                };
-                line(&format!("{e}"), thinned(&share))
-            })
-            .collect(),
-        mark: Some((1.0 / experts as f64, "uniform".into())),
-    };
-    let shares = load.iter().flatten();
-    let most = shares.clone().fold(0.0, |m: f64, &s| m.max(s));
-    let least = shares.fold(1.0, |m: f64, &s| m.min(s));
-    let about = format!(
-        "The share of each of {experts} experts in the choices of each layer, \
-         step by step. In the last step the shares lie between {least:.3} and \
-         {most:.3}; {:.3} would be uniform.",
-        1.0 / experts as f64
-    );
-    write(
-        "experts.svg",
-        Figure {
-            title: "Load of the experts".into(),
-            about,
-            x: "step".into(),
-            y: "share of the choices".into(),
-            panels: (0..load.len()).map(panel).collect(),
-        },
-    )
-}
 /// A path as a shell takes it.
 fn quote(path: &Path) -> String {
     let text = path.display().to_string();
