@@ -214,9 +214,11 @@ impl Panel {
                 let to = if j == 0 { 'M' } else { 'L' };
                 let _ = write!(path, "{to}{:.1} {:.1}", x(p.0), y(p.1));
             }
-            let (class, dot) = (class(i), "h0"); // of a lone point
-            let _ =
-                writeln!(out, "<path class=\"{class}\" d=\"{path}{dot}\"/>");
+            if !path.is_empty() {
+                path += "h0"; // a lone point is a dot
+            }
+            let class = class(i);
+            let _ = writeln!(out, "<path class=\"{class}\" d=\"{path}\"/>");
         }
         if let Some((v, name)) = &self.mark {
             let (at, name) = (y(*v), escape(name));

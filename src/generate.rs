@@ -140,7 +140,8 @@ fn keep(p: &mut [f64], order: &[usize], n: usize) {
 /// ```
 /// use moe_by_hand::generate::sample_inverse_cdf;
 /// let p = [0.0, 0.5, 0.0, 0.25, 0.25];
-/// let tokens = [0.0, 0.49, 0.5, 0.74, 0.75].map(|u| sample_inverse_cdf(&p, u));
+/// let draw = |u| sample_inverse_cdf(&p, u);
+/// let tokens = [0.0, 0.49, 0.5, 0.74, 0.75].map(draw);
 /// assert_eq!(tokens, [1, 1, 3, 3, 4]);
 /// // Ten tenths are less than 1 in f64, and the last token is masked.
 /// let mut p = [0.1; 11];
@@ -443,8 +444,8 @@ pub fn generate<T: Real>(
 /// when it is whole, and a byte that is no UTF-8 as U+FFFD.
 ///
 /// ```
-/// use moe_by_hand::generate::Text;
-/// let mut text = Text::default();
+/// use moe_by_hand::generate::Characters;
+/// let mut text = Characters::default();
 /// assert_eq!(text.push(0xc3), ""); // the first half of é
 /// assert_eq!(text.push(0xa9), "é");
 /// assert_eq!(text.push(300), "<300>"); // no byte
@@ -452,12 +453,12 @@ pub fn generate<T: Real>(
 /// assert_eq!(text.finish(), "\u{fffd}");
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Text {
+pub struct Characters {
     /// The beginning of a character.
     part: Vec<u8>,
     out: String,
 }
-impl Text {
+impl Characters {
     /// Takes one token; returns what can be shown now.
     pub fn push(&mut self, token: usize) -> &str {
         self.out.clear();

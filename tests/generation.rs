@@ -4,7 +4,7 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Result;
 use moe_by_hand::generate::{
-    Decoder, Sampler, Stop, Text, generate, rank, sample_inverse_cdf,
+    Characters, Decoder, Sampler, Stop, generate, rank, sample_inverse_cdf,
     sample_temperature, sample_top_k, sample_top_p,
 };
 use moe_by_hand::layer::Shape;
@@ -541,7 +541,7 @@ fn text_is_the_standard_librarys_lossy_one() {
         if round == 0 {
             all = "Größe, “naïve” 漢字 🦀".into();
         }
-        let (mut text, mut got) = (Text::default(), String::new());
+        let (mut text, mut got) = (Characters::default(), String::new());
         for &b in &all {
             got += text.push(b as usize);
         }
@@ -549,7 +549,7 @@ fn text_is_the_standard_librarys_lossy_one() {
         assert_eq!(got, String::from_utf8_lossy(&all), "{all:x?}");
     }
     // As soon as it can be: nothing of 🦀 before its last byte, all with it.
-    let mut text = Text::default();
+    let mut text = Characters::default();
     let crab = "🦀".bytes().map(|b| text.push(b as usize).to_string());
     assert_eq!(crab.collect::<Vec<_>>(), ["", "", "", "🦀"]);
     assert_eq!(text.push(0xe2), "");

@@ -1,10 +1,10 @@
 //! Chapter 22. `moe generate`.
 
-use moe_by_hand::error::{Error, Result};
-use moe_by_hand::generate::{Sampler, Stop, Text, cache_bytes, generate};
+use crate::output::{note, show};
+use moe_by_hand::error::Result;
+use moe_by_hand::generate::{Characters, Sampler, Stop, cache_bytes, generate};
 use moe_by_hand::rng::Rng;
 use moe_by_hand::{hf, memory};
-use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -55,48 +55,32 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let tokens: Vec<usize> = args.prompt.bytes().map(usize::from).collect();
     let mut rng = Rng::named(args.seed, "sample");
 
-    let mut stdout = io::stdout().lock();
-    let mut show = |text: &str| {
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-    };
     // What is to be shown next. The prompt comes with the first token, when
     // it is known to be a good one.
-    let (mut next, mut text) = (args.prompt, Text::default());
-    let (mut made, mut shown, begin) = (0, Ok(()), Instant::now());
+    let (mut next, mut text) = (args.prompt, Characters::default());
+    let (mut made, mut shown, begin) = (0, Ok(true), Instant::now());
     let max = args.max_tokens;
     let rest = |token| {
         made += 1;
         next += text.push(token);
         shown = show(&next);
         next.clear();
-        shown.is_ok()
+        matches!(shown, Ok(true))
     };
     let stop =
         generate(&model, &p, &tokens, max, &mut sampler, &mut rng, rest)?;
     let seconds = begin.elapsed().as_secs_f64();
     next += text.finish();
     next.push('\n');
-    match shown.and_then(|()| show(&next)) {
-        Ok(()) => {}
-        // Who read has seen enough, as `head` does.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => {
-            return Ok(ExitCode::SUCCESS);
-        }
-        Err(e) => {
-            let cure = "make room, or write elsewhere";
-            return Err(Error::io("standard output", e, cure));
-        }
+    if !(shown? && show(&next)?) {
+        return Ok(ExitCode::SUCCESS);
     }
     if stop == Stop::Context {
-        note(format!(
+        note(&format!(
             "the context of {context} is full: stopped after {made} tokens"
         ));
     }
     let speed = made as f64 / seconds;
-    note(format!("{made} tokens in {seconds:.2} s: {speed:.0} tokens/s"));
+    note(&format!("{made} tokens in {seconds:.2} s: {speed:.0} tokens/s"));
     Ok(ExitCode::SUCCESS)
-}
-/// A line on stderr. That nobody reads it is no error.
-fn note(line: String) {
-    let _ = writeln!(io::stderr(), "moe: {line}");
 }

@@ -5,6 +5,7 @@ mod converge;
 mod generate;
 mod info;
 mod oracle;
+mod output;
 mod progress;
 mod train;
 

@@ -1,14 +1,14 @@
 //! Chapter 21. How far a run is: a bar on a terminal, else lines.
 
+use crate::output::{note, show};
 use indicatif::{ProgressBar, ProgressStyle};
 use moe_by_hand::train::metrics::Metrics;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Instant;
 
-/// Prints a line. That nobody reads it, as behind `head`, is no reason to
-/// stop training.
+/// Prints a line. That it cannot be printed is no reason to stop training.
 pub(crate) fn say(line: impl AsRef<str>) {
-    let _ = writeln!(io::stdout(), "{}", line.as_ref());
+    let _ = show(&format!("{}\n", line.as_ref()));
 }
 
 /// Shows step, loss, validation loss, tokens per second, time left.
@@ -60,8 +60,7 @@ impl Progress {
             let each = begin.elapsed().div_f64((m.step - done) as f64);
             let left = each.mul_f64((self.steps - m.step) as f64).as_secs();
             let (step, steps) = (m.step, self.steps);
-            let line = format!("step {step}/{steps}: {said}, {left} s left");
-            let _ = writeln!(io::stderr(), "{line}");
+            note(&format!("step {step}/{steps}: {said}, {left} s left"));
         }
     }
     /// Leaves the last state where it is.

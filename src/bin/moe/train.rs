@@ -340,7 +340,7 @@ fn save(t: &Trainer, log: &Log, out: &Path) -> Result<()> {
 fn sample(t: &Trainer) -> Result<()> {
     let mut sampler = Sampler::new(0.8, 0, 1.0)?;
     let mut rng = Rng::named(t.options().seed, "sample");
-    let (mut text, mut all) = (generate::Text::default(), String::new());
+    let (mut text, mut all) = (generate::Characters::default(), String::new());
     let first = [usize::from(b'\n')];
     let each = |token| {
         all += text.push(token);
