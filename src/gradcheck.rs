@@ -61,6 +61,10 @@ impl Measure {
     pub fn holds(&self) -> bool {
         self.error <= self.bound
     }
+    /// How much of its bound the error takes up: above 1 where it is broken.
+    fn share(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.bound }
+    }
 }
 impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -75,14 +79,15 @@ impl fmt::Display for Measure {
 pub struct Report {
     /// In the order they were made.
     pub measures: Vec<Measure>,
+    /// The discrete choices that the forward pass made.
+    pub choices: Vec<usize>,
 }
 impl Report {
     /// The measure nearest to its bound, or farthest beyond it, of one rung.
     pub fn worst(&self, rung: Rung) -> Option<&Measure> {
         let of_rung = self.measures.iter().filter(|m| m.rung == rung);
         of_rung.reduce(|w, m| {
-            let share = |m: &Measure| m.error / m.bound;
-            if share(m) <= share(w) || w.error.is_nan() { w } else { m }
+            if m.share() <= w.share() || w.error.is_nan() { w } else { m }
         })
     }
     /// Whether every bound holds, and something was measured at all.
@@ -92,12 +97,25 @@ impl Report {
     /// Both reports as one.
     pub fn and(mut self, other: Report) -> Self {
         self.measures.extend(other.measures);
+        self.choices.extend(other.choices);
         self
     }
-    /// The measures of the tensors that `keep` names, and all that belong to
-    /// no tensor.
-    pub fn only(mut self, keep: &[&str]) -> Self {
-        self.measures.retain(|m| keep.contains(&m.what.as_str()));
+    /// With the error of a formula or an invariant.
+    pub fn with(mut self, what: &str, error: f64, bound: f64) -> Self {
+        self.measures.push(Measure::invariant(what, error, bound));
+        self
+    }
+    /// With `what: ` before each name.
+    pub fn of(mut self, what: &str) -> Self {
+        for m in &mut self.measures {
+            m.what = format!("{what}: {}", m.what);
+        }
+        self
+    }
+    /// Only what was measured of one tensor.
+    pub fn only(mut self, tensor: &str) -> Self {
+        let element = format!("{tensor}, each element");
+        self.measures.retain(|m| m.what == tensor || m.what == element);
         self
     }
     /// # Panics
@@ -178,7 +196,7 @@ pub fn measure<F: Function>(
     let (y, choices) = f.forward(&x);
     let dy = normals(y.len(), 1.0, &mut rng);
     let (value, dx) = (dot(&y, &dy), f.backward(&x, &dy));
-    let mut report = Report::default();
+    let mut report = Report { measures: vec![], choices: choices.clone() };
     for (i, name) in names.iter().enumerate() {
         let at = coordinates(x[i].len(), plan.coordinates, &mut rng);
         let a: Vec<f64> = at.iter().map(|&j| dx[i][j]).collect();
@@ -224,22 +242,24 @@ fn differences(
         |i: usize| difference[i].abs() / (1e-3 + a[i].abs().max(n[i].abs()));
     let worse = |m: usize, i| if share(i) <= share(m) { m } else { i };
     let worst = (0..a.len()).reduce(worse);
-    let detail = worst.map_or(String::new(), |i| explain(at[i], a[i], n[i]));
-    let (rung, what) = (plan.rung, name.to_string());
-    let tensor = Measure {
-        rung,
-        what: what.clone(),
-        error,
-        bound: plan.bound,
-        detail: detail.clone(),
+    let one = |what: String, error: f64, bound: f64| {
+        let mut detail = String::new();
+        if let Some(i) = worst {
+            detail = format!(
+                "worst at [{}]: analytic {:.6e}, numeric {:.6e}",
+                at[i], a[i], n[i]
+            );
+            if error.is_nan() || error > bound {
+                let ratio = a[i] / n[i];
+                detail += &format!(", ratio {ratio:.4} ({})", hint(ratio));
+            }
+        }
+        Measure { rung: plan.rung, what, error, bound, detail }
     };
-    let element = worst.filter(|_| rung == Rung::T1).map(|i| Measure {
-        rung,
-        what: format!("{what}, each element"),
-        error: share(i),
-        bound: 1e-5,
-        detail,
-    });
+    let tensor = one(name.to_string(), error, plan.bound);
+    let element = worst
+        .filter(|_| plan.rung == Rung::T1)
+        .map(|i| one(format!("{name}, each element"), share(i), 1e-5));
     [tensor].into_iter().chain(element).collect()
 }
 /// T2 for the input i.
@@ -263,34 +283,30 @@ fn adjoint<F: Function>(
     let detail = format!("⟨ȳ, J·u⟩ = {forward:e}, ⟨x̄, u⟩ = {reverse:e}");
     Measure { rung: Rung::T2, what: name.into(), error, bound: 1e-12, detail }
 }
-/// An element in words, and what the ratio of the two numbers usually means.
-pub fn explain(index: usize, analytic: f64, numeric: f64) -> String {
-    let ratio = analytic / numeric;
+/// What the ratio of an analytic to a numeric gradient usually means.
+///
+/// ```
+/// use moe_by_hand::gradcheck::hint;
+/// assert_eq!(hint(-1.0), "−1: a sign");
+/// assert_eq!(hint(8.0), "n or 1/n: a sum for a mean, or a mean for a sum");
+/// ```
+pub fn hint(ratio: f64) -> &'static str {
     let near = |r: f64| (ratio - r).abs() < 0.02 * r.abs().max(0.05);
     let whole = |x: f64| x >= 1.5 && (x - x.round()).abs() < 0.02 * x;
-    let hint = if ratio.is_nan() {
-        "NaN: read before it was set"
-    } else if near(1.0) {
-        "1: a small term is wrong or missing"
-    } else if near(-1.0) {
-        "−1: a sign"
-    } else if near(0.0) {
-        "0: a path is missing"
-    } else if near(2.0) {
-        "2: counted twice"
-    } else if near(0.5) {
-        "1/2: one of two uses is missing"
-    } else if whole(ratio) || whole(1.0 / ratio) {
-        "n or 1/n: a mean for a sum"
-    } else if whole(ratio * ratio) || whole(1.0 / (ratio * ratio)) {
-        "√n or 1/√n: a scale is missing or there twice"
-    } else {
-        "no simple factor: a wrong or missing term"
-    };
-    format!(
-        "worst at [{index}]: analytic {analytic:.6e}, numeric {numeric:.6e}, \
-         ratio {ratio:.4} ({hint})"
-    )
+    let (n, root) = (ratio.max(1.0 / ratio), ratio * ratio);
+    match () {
+        () if ratio.is_nan() => "NaN: read before it was set",
+        () if near(1.0) => "1: a small term is wrong or missing",
+        () if near(-1.0) => "−1: a sign",
+        () if near(0.0) => "0: a path is missing",
+        () if near(2.0) => "2: counted twice",
+        () if near(0.5) => "1/2: one of two uses is missing",
+        () if whole(n) => "n or 1/n: a sum for a mean, or a mean for a sum",
+        () if whole(root) || whole(1.0 / root) => {
+            "√n or 1/√n: a scale is missing or there twice"
+        }
+        () => "no simple factor: a wrong or missing term",
+    }
 }
 
 /// A [`Layer`] as a [`Function`] of x and of each of its parameters.

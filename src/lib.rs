@@ -47,3 +47,5 @@ pub mod train;
 
 pub mod generate;
 pub mod hf;
+
+pub mod check;

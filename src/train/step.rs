@@ -14,6 +14,8 @@ use std::ops::Range;
 /// Coefficients of the losses beside the cross-entropy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Coefficients {
+    /// Of the cross-entropy: 1, but where a loss is looked at alone.
+    pub ce: f64,
     /// α, of the balance loss.
     pub aux: f64,
     /// β, of the router's z-loss.
@@ -28,7 +30,7 @@ pub struct Losses<T> {
     pub aux: T,
     /// Σ over layers of the mean ℓ².
     pub z: T,
-    /// ce + α·aux + β·z
+    /// Their sum, each times its coefficient.
     pub total: T,
 }
 
@@ -130,8 +132,10 @@ impl<T: Real, B: Layer> Step<T, B> {
             z += s[2 * e] / T::of(n as f64); // eq: z-loss
         }
         let ce = ce / T::of(n as f64);
-        let [alpha, beta] = [self.coef.aux, self.coef.z].map(T::of);
-        Losses { ce, aux, z, total: ce + alpha * aux + beta * z } // eq: loss-total
+        let Coefficients { ce: one, aux: alpha, z: beta } = self.coef;
+        let [one, alpha, beta] = [one, alpha, beta].map(T::of);
+        let total = one * ce + alpha * aux + beta * z; // eq: loss-total
+        Losses { ce, aux, z, total }
     }
     /// Backward on all shards, after [`Step::forward`] of the same batch;
     /// adds `scale` times the gradient of the total loss.
@@ -140,7 +144,8 @@ impl<T: Real, B: Layer> Step<T, B> {
         &mut self, m: &Model<B>, p: &Params<T>, b: Batch, scale: f64,
     ) {
         let (e, k, n) = (m.config.experts, m.config.top_k, self.shape.rows());
-        let [dce, dz] = [1.0, self.coef.z].map(|c| T::of(scale * c / n as f64));
+        let [dce, dz] =
+            [self.coef.ce, self.coef.z].map(|c| T::of(scale * c / n as f64));
         let both = self.dstats.chunks_exact_mut(m.stats());
         for (d, s) in both.zip(self.stats.chunks_exact(m.stats())) {
             // total = ce/n + α·balance(count, load) + β·squares/n
@@ -148,7 +153,7 @@ impl<T: Real, B: Layer> Step<T, B> {
             let daux = T::of(scale * self.coef.aux);
             balance_backward(dload, &s[e..2 * e], n, k, daux);
             rest.fill(T::ZERO); // counts have no gradient
-            rest[e] = dz; // eq: z-loss-mean-backward
+            rest[e] = dz;
         }
         let dstats = &self.dstats;
         self.shards.par_iter_mut().for_each(|s| {

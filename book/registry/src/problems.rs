@@ -232,13 +232,21 @@ impl Check<'_> {
         self.entry(e, &rule);
     }
 
-    /// Whether a forward names this backward, if only misspelt.
+    /// Whether a forward names this backward, if only misspelt, or another
+    /// one that the same item computes. A layer's own backward needs no name:
+    /// the trait pairs it with its forward.
     fn is_named(&self, e: &Equation) -> bool {
+        let layer = |t: &Target| t.item.ends_with("::backward");
         let forwards = self.registry.equations.iter();
         let mut named = forwards
             .filter(|f| f.kind == Kind::Forward)
             .filter_map(|f| f.backward.as_ref());
-        named.any(|id| *id == e.id || self.meant(id, e))
+        e.code.as_ref().is_some_and(layer)
+            || named.any(|id| {
+                let other = self.registry.get(id);
+                let same = other.is_some_and(|o| o.code == e.code);
+                *id == e.id || same || self.meant(id, e)
+            })
     }
 
     /// Each mark is an entry's, in the item that the entry names.

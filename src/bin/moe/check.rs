@@ -1,11 +1,174 @@
-//! Chapter 21. `moe check`.
+//! Chapter 4. `moe check`: the proofs as a table.
 
-use moe_by_hand::error::Result;
+use moe_by_hand::check::{CHECKS, Check};
+use moe_by_hand::error::{Error, Result};
+use moe_by_hand::gradcheck::{Measure, Report, Rung};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-#[derive(clap::Args)]
-pub(crate) struct Args {}
+/// The equations, as they were when the program was built.
+const EQUATIONS: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/equations.toml"));
+const RUNGS: [Rung; 5] = [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T7];
 
-pub(crate) fn run(_: Args) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+#[derive(clap::Args)]
+#[command(after_help = "\
+Rungs:
+  T1  every element of every gradient against central differences in f64
+  T2  every tensor against dual numbers: ⟨ȳ, J·u⟩ = ⟨Jᵀȳ, u⟩
+  T3  the whole model against central differences, each loss by itself
+  T4  the error of a difference falls a hundredfold with a tenfold step
+  T7  formulas evaluated literally, and invariants
+
+Examples:
+  moe check                 every equation; exit 1 if any bound is broken
+  moe check rmsnorm         those whose id contains `rmsnorm`
+  moe check --json          for programs")]
+pub(crate) struct Args {
+    /// Only equations whose id contains this
+    name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+/// What this table needs of an entry of `equations.toml`.
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    code: Option<String>,
+}
+/// What was measured of one equation, or the panic that ended it.
+struct Outcome {
+    check: &'static Check,
+    report: std::result::Result<Report, String>,
+}
+impl Outcome {
+    fn of(check: &'static Check) -> Self {
+        let run = AssertUnwindSafe(check.run);
+        let report = panic::catch_unwind(run).map_err(|cause| {
+            let text = cause.downcast_ref::<String>().cloned();
+            let text =
+                text.or(cause.downcast_ref::<&str>().map(|s| s.to_string()));
+            text.unwrap_or_else(|| "it panicked".into())
+        });
+        Self { check, report }
+    }
+    fn holds(&self) -> bool {
+        self.report.as_ref().is_ok_and(Report::holds)
+    }
+    fn worst(&self, rung: Rung) -> Option<&Measure> {
+        self.report.as_ref().ok()?.worst(rung)
+    }
+    /// Why it does not hold, on one line or more.
+    fn explain(&self, broken: &[&str]) -> String {
+        let id = self.check.id;
+        let roots = self.check.of.iter().filter(|id| broken.contains(id));
+        let roots: Vec<&str> = roots.copied().collect();
+        if !roots.is_empty() {
+            let roots = roots.join(" and ");
+            return format!("{id} rests on {roots}: mend that first");
+        }
+        let report = match &self.report {
+            Ok(report) => report,
+            Err(panic) => {
+                return format!("{id} could not be measured: {panic}");
+            }
+        };
+        let broken = report.measures.iter().filter(|m| !m.holds());
+        let lines: Vec<_> = broken.map(|m| format!("\n  {m}")).collect();
+        format!("{id} does not hold:{}", lines.concat())
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let entries: HashMap<String, Entry> =
+        toml::from_str(EQUATIONS).map_err(|e| {
+            let rule = "it has to be valid TOML";
+            Error::input("equations.toml", e.message(), rule, "correct it")
+        })?;
+    let named = |c: &&Check| {
+        args.name.as_ref().is_none_or(|name| c.id.contains(name.as_str()))
+    };
+    let chosen: Vec<&Check> = CHECKS.iter().filter(named).collect();
+    if chosen.is_empty() {
+        return Err(Error::input(
+            "the name",
+            format!("`{}`", args.name.unwrap_or_default()),
+            "no equation's id contains it",
+            "type `moe check` to see them all",
+        ));
+    }
+    // A check that panics is reported in its row, not in the middle of it.
+    panic::set_hook(Box::new(|_| ()));
+    let outcomes: Vec<Outcome> = chosen.into_iter().map(Outcome::of).collect();
+    let _ = panic::take_hook();
+    if args.json {
+        println!(
+            "{:#}",
+            json!(
+                outcomes
+                    .iter()
+                    .map(|o| as_json(o, &entries))
+                    .collect::<Vec<_>>()
+            )
+        );
+    } else {
+        table(&outcomes, &entries);
+    }
+    let all = outcomes.iter().all(Outcome::holds);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+fn as_json(o: &Outcome, entries: &HashMap<String, Entry>) -> serde_json::Value {
+    let rung = |r: &Rung| {
+        let m = o.worst(*r)?;
+        // JSON has no NaN: null says that something was read before it was
+        // set.
+        Some(json!({
+            "rung": r.to_string(), "error": m.error, "bound": m.bound,
+            "holds": m.holds(), "worst": m.what, "detail": m.detail,
+        }))
+    };
+    let entry = entries.get(o.check.id);
+    json!({
+        "id": o.check.id,
+        "name": entry.map(|e| &e.name),
+        "code": entry.and_then(|e| e.code.as_ref()),
+        "holds": o.holds(),
+        "rungs": RUNGS.iter().filter_map(rung).collect::<Vec<_>>(),
+        "panic": o.report.as_ref().err(),
+    })
+}
+fn table(outcomes: &[Outcome], entries: &HashMap<String, Entry>) {
+    println!(
+        "{:<24}{:<44}{}",
+        "equation",
+        "code",
+        RUNGS.map(|r| format!("{:<15}", format!("{r} error/bound"))).concat()
+    );
+    for o in outcomes {
+        let code = entries.get(o.check.id).and_then(|e| e.code.as_deref());
+        let cell = |r| match o.worst(r) {
+            Some(m) if m.bound == 0.0 => format!("{:.0e}/0", m.error),
+            Some(m) => format!("{:.1e}/{:.0e}", m.error, m.bound),
+            None => String::new(),
+        };
+        let cells = RUNGS.map(|r| format!("{:<15}", cell(r))).concat();
+        let verdict = if o.holds() { "" } else { " FAILS" };
+        let line =
+            format!("{:<24}{:<44}{cells}", o.check.id, code.unwrap_or("-"));
+        println!("{}{verdict}", line.trim_end());
+    }
+    let broken: Vec<&Outcome> =
+        outcomes.iter().filter(|o| !o.holds()).collect();
+    let ids: Vec<&str> = broken.iter().map(|o| o.check.id).collect();
+    for o in &broken {
+        println!("\n{}", o.explain(&ids));
+    }
+    match broken.len() {
+        0 => println!("\n{} equations, every bound holds", outcomes.len()),
+        n => println!("\n{} equations, {n} do not hold", outcomes.len()),
+    }
 }

@@ -360,25 +360,25 @@ fn backward_key_on_others() {
 fn backward_of_nothing() {
     planted(
         "equations.toml",
-        "backward = \"moe-backward\"",
+        "backward = \"rmsnorm-backward\"",
         "no_backward = \"forgotten\"",
-        "equations.toml: [moe-backward] of kind backward is named by no \
-         forward; add backward = \"moe-backward\" to its forward",
+        "equations.toml: [rmsnorm-backward] of kind backward is named by no \
+         forward; add backward = \"rmsnorm-backward\" to its forward",
     );
 }
 
 #[test]
 fn backward_named_by_no_forward_but_an_identity() {
     let tree = Tree::clean();
-    let named = "backward = \"moe-backward\"";
+    let named = "backward = \"rmsnorm-backward\"";
     tree.edit("equations.toml", named, "no_backward = \"forgotten\"");
     let tex = "tex = \"s(x + c) = s(x)\"\n";
     tree.edit("equations.toml", tex, &format!("{tex}{named}\n"));
     assert_eq!(
         tree.problems(),
         [
-            "equations.toml: [moe-backward] of kind backward is named by no \
-             forward; add backward = \"moe-backward\" to its forward",
+            "equations.toml: [rmsnorm-backward] of kind backward is named by no \
+             forward; add backward = \"rmsnorm-backward\" to its forward",
             "equations.toml: [shift] of kind identity has a key backward or \
              no_backward; only a forward has one: remove it",
         ]

@@ -1,0 +1,246 @@
+//! Chapter 4. The list of proofs: for each equation, what is measured of it.
+//!
+//! `tests/` runs this list, `moe check` prints it, and the book's map shows
+//! its errors. What it measures are the rungs T1 to T4 and T7.
+
+mod kernels;
+mod layers;
+mod model;
+mod training;
+
+use crate::gradcheck::Report;
+
+/// The proof of one equation.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// Of the equation, as in `equations.toml`.
+    pub id: &'static str,
+    /// Measures it.
+    pub run: fn() -> Report,
+    /// The equations that it is composed of. Where one of them is wrong, this
+    /// one is too, and the fault is to be sought there.
+    pub of: &'static [&'static str],
+}
+
+/// Every proof, in the order of the chapters.
+pub static CHECKS: &[Check] = &[
+    // Chapter 3
+    check("matmul", kernels::matmul),
+    check("matmul-transposed-b", kernels::matmul_transposed_b),
+    check("matmul-backward", kernels::matmul_backward),
+    // Chapter 4
+    check("dual-number", kernels::dual_number),
+    // Chapter 5
+    check("prng-lcg", training::prng_lcg),
+    check("gaussian-box-muller", training::box_muller),
+    check("init-he", training::init_he),
+    check("init-residual", training::init_residual),
+    // Chapter 6
+    check("lse-forward", kernels::lse_forward),
+    check("lse-backward", kernels::lse_backward),
+    check("softmax-forward", kernels::softmax_forward),
+    composed(
+        "softmax-backward",
+        kernels::softmax_backward,
+        &["softmax-forward"],
+    ),
+    // Chapter 7
+    check("silu-forward", kernels::silu_forward),
+    check("silu-backward", kernels::silu_backward),
+    check("glu-forward", kernels::glu_forward),
+    composed("glu-backward", kernels::glu_backward, &["silu-backward"]),
+    // Chapter 8
+    check("linear-forward", layers::linear_forward),
+    composed(
+        "linear-backward-input",
+        layers::linear_backward_input,
+        &["matmul-backward"],
+    ),
+    composed(
+        "linear-backward-weight",
+        layers::linear_backward_weight,
+        &["matmul-backward"],
+    ),
+    composed("linear-backward", layers::linear_backward, &["matmul-backward"]),
+    check("embedding-forward", kernels::embedding_forward),
+    check("embedding-backward", kernels::embedding_backward),
+    // Chapter 9
+    check("rmsnorm-forward", kernels::rmsnorm_forward),
+    check("rmsnorm-backward", kernels::rmsnorm_backward),
+    check("rmsnorm-backward-gamma", kernels::rmsnorm_backward_gamma),
+    composed(
+        "rmsnorm-layer-backward",
+        layers::rmsnorm_backward,
+        &["rmsnorm-backward", "rmsnorm-backward-gamma"],
+    ),
+    composed(
+        "rmsnorm-orthogonal",
+        kernels::rmsnorm_orthogonal,
+        &["rmsnorm-backward"],
+    ),
+    // Chapter 10
+    check("swiglu-forward", layers::swiglu_forward),
+    composed(
+        "swiglu-backward",
+        layers::swiglu_backward,
+        &["linear-backward", "glu-backward"],
+    ),
+    composed(
+        "swiglu-layer-backward",
+        layers::swiglu_backward,
+        &["swiglu-backward"],
+    ),
+    // Chapter 11
+    check("block-forward", layers::block_forward),
+    composed(
+        "residual-backward",
+        layers::residual_backward,
+        &["rmsnorm-layer-backward", "attention-layer-backward", "moe-backward"],
+    ),
+    // Chapter 12
+    check("causal-mask", kernels::causal_mask),
+    check("attention-forward", layers::attention_forward),
+    composed(
+        "attention-backward",
+        kernels::attention_backward,
+        &["matmul-backward", "softmax-backward"],
+    ),
+    check("attention-delta", kernels::attention_delta),
+    // Chapter 13
+    composed("gqa-reduce", kernels::gqa_reduce, &["attention-backward"]),
+    composed(
+        "attention-layer-backward",
+        layers::attention_backward,
+        &["linear-backward", "rope-backward", "attention-backward"],
+    ),
+    // Chapter 14
+    check("rope-frequencies", kernels::rope_frequencies),
+    check("rope-ntk-base", kernels::rope_ntk_base),
+    check("rope-rotation", kernels::rope_rotation),
+    check("rope-relative", kernels::rope_relative),
+    check("rope-backward", kernels::rope_backward),
+    // Chapter 15
+    check("router-topk", kernels::router_topk),
+    check("topk-renorm-backward", kernels::topk_renorm_backward),
+    composed(
+        "router-short-form",
+        kernels::router_short_form,
+        &["softmax-backward", "topk-renorm-backward"],
+    ),
+    composed(
+        "router-backward",
+        layers::router_backward,
+        &[
+            "linear-backward",
+            "softmax-backward",
+            "topk-renorm-backward",
+            "z-loss-backward",
+        ],
+    ),
+    // Chapter 16
+    check("moe-dispatch", kernels::moe_dispatch),
+    check("moe-gather", kernels::moe_gather),
+    check("moe-gather-backward", kernels::moe_gather_backward),
+    check("moe-combine", kernels::moe_combine),
+    check("moe-backward-expert", kernels::moe_backward_expert),
+    check("moe-backward-weight", kernels::moe_backward_weight),
+    composed(
+        "moe-backward",
+        layers::moe_backward,
+        &[
+            "router-backward",
+            "swiglu-backward",
+            "moe-gather-backward",
+            "moe-backward-expert",
+            "moe-backward-weight",
+        ],
+    ),
+    check("moe-permutation", layers::moe_permutation),
+    // Chapter 17
+    check("aux-load-balance", kernels::balance_forward),
+    check("aux-backward", kernels::balance_backward),
+    composed(
+        "aux-scores-backward",
+        kernels::balance_scores,
+        &["aux-backward", "softmax-backward"],
+    ),
+    check("z-loss", model::z_loss),
+    composed("z-loss-backward", kernels::z_loss_backward, &["softmax-forward"]),
+    // Chapter 18
+    check("model-forward", model::forward),
+    composed(
+        "model-backward",
+        model::backward,
+        &[
+            "embedding-backward",
+            "residual-backward",
+            "cross-entropy-grad",
+            "aux-backward",
+        ],
+    ),
+    check("loss-total", model::loss_total),
+    // Chapter 19
+    check("cross-entropy", kernels::cross_entropy),
+    check("cross-entropy-grad", kernels::cross_entropy_grad),
+    check("perplexity", training::perplexity),
+    // Chapter 20
+    check("grad-clip-global", training::clip),
+    check("adam-bias-correction", training::bias_correction),
+    check("adamw", training::adamw),
+    check("lr-warmup", training::warmup),
+    check("lr-cosine", training::cosine),
+    // Chapter 23
+    check("kv-cache", layers::kv_cache),
+    // Chapter 24
+    composed("recompute", model::recompute, &["model-backward"]),
+    // Chapter 26
+    composed("shard-sum", model::shard_sum, &["model-backward"]),
+];
+const fn check(id: &'static str, run: fn() -> Report) -> Check {
+    composed(id, run, &[])
+}
+const fn composed(
+    id: &'static str, run: fn() -> Report, of: &'static [&'static str],
+) -> Check {
+    Check { id, run, of }
+}
+
+/// The proof of the equation `id`, if there is one.
+pub fn find(id: &str) -> Option<&'static Check> {
+    CHECKS.iter().find(|c| c.id == id)
+}
+
+impl Check {
+    /// The innermost equation that this one is composed of and that does not
+    /// hold: where to look for the fault.
+    pub fn root(&self) -> Option<&'static str> {
+        let parts = self.of.iter().filter_map(|id| find(id));
+        for part in parts {
+            if let Some(root) = part.root() {
+                return Some(root);
+            }
+            if !(part.run)().holds() {
+                return Some(part.id);
+            }
+        }
+        None
+    }
+}
+
+/// Proves the equation `id`.
+///
+/// # Panics
+/// If it has no check, or one of its bounds is broken: with tensor, index,
+/// both numbers, their ratio, and what that usually means; or, where the
+/// fault lies in an equation that this one is composed of, with its name.
+#[track_caller]
+pub fn assert(id: &str) {
+    let Some(check) = find(id) else {
+        panic!("there is no check of `{id}`; add one to src/check.rs");
+    };
+    let report = (check.run)();
+    if let (false, Some(root)) = (report.holds(), check.root()) {
+        panic!("{id} rests on {root}, which does not hold: mend that first");
+    }
+    report.assert(id);
+}

@@ -1,0 +1,217 @@
+//! Chapter 18. Proofs of the whole model: each loss alone and all together.
+
+use super::kernels::{fact, formula, invariant};
+use crate::block::Block;
+use crate::config::Config;
+use crate::gradcheck::{
+    Function, Measure, Plan, Report, Rung, measure, normals,
+};
+use crate::kernel::vector::dot;
+use crate::layer::{Layer, Shape};
+use crate::model::{Batch, Model};
+use crate::params::{Params, Role};
+use crate::real::Real;
+use crate::rng::Rng;
+use crate::train::step::{Coefficients, Losses, Step};
+
+const SHAPE: Shape = Shape { batch: 2, time: 4 };
+/// With tokens that repeat, and some that never come.
+const TOKENS: [usize; 8] = [3, 1, 3, 7, 0, 3, 3, 9];
+const TARGETS: [usize; 8] = [1, 3, 7, 2, 3, 3, 9, 9];
+const BATCH: Batch = Batch { tokens: &TOKENS, targets: &TARGETS };
+const ALL: Coefficients = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };
+
+/// A whole model as a function of its parameters.
+struct Whole {
+    model: Model,
+    coef: Coefficients,
+}
+impl Whole {
+    fn new(coef: Coefficients) -> Self {
+        let config = Config {
+            vocab: 11,
+            hidden: 12,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head: 4,
+            experts: 5,
+            top_k: 2,
+            intermediate: 7,
+            context: 8,
+            rms_eps: 0.01,
+            rope_theta: 100.0,
+            aux: 0.01,
+            init: 0.02,
+        };
+        let model = Model::new(config).unwrap_or_else(|e| panic!("{e}"));
+        Self { model, coef }
+    }
+    /// Of a size at which every path matters.
+    fn params(&self) -> Params<f64> {
+        let mut p = self.model.layout.zeros();
+        for e in &self.model.layout.entries {
+            let mut rng = Rng::named(SEED, &e.name);
+            rng.fill_normal(&mut p[e.param], 0.5);
+            if e.role == Role::Gain {
+                p[e.param].iter_mut().for_each(|g| *g = 1.0 + 0.6 * *g);
+            }
+        }
+        p
+    }
+    fn names(&self) -> Vec<String> {
+        self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
+    }
+    fn split(&self, p: &Params<f64>) -> Vec<Vec<f64>> {
+        let entries = self.model.layout.entries.iter();
+        entries.map(|e| p[e.param].to_vec()).collect()
+    }
+    fn step<T: Real>(&self, shards: usize, recompute: bool) -> Step<T> {
+        Step::new(&self.model, SHAPE, shards, self.coef, recompute)
+    }
+    fn gradient(
+        &self, p: &Params<f64>, shards: usize, recompute: bool,
+    ) -> (Losses<f64>, Params<f64>) {
+        let mut step = self.step(shards, recompute);
+        step.begin();
+        let losses = step.forward(&self.model, p, BATCH);
+        step.backward(&self.model, p, BATCH, 1.0);
+        (losses, step.finish(&self.model).clone())
+    }
+}
+/// At which an expert is idle in the first block.
+const SEED: u64 = 2;
+impl Function for Whole {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        let mut p = self.model.layout.zeros();
+        p.data = x.concat();
+        let mut step = self.step(1, false);
+        let losses = step.forward(&self.model, &p, BATCH);
+        let chosen = |a| Block::choices(a).to_vec();
+        let choices = step.acts().flat_map(|a| a.blocks.iter().map(chosen));
+        (vec![losses.total], choices.collect::<Vec<_>>().concat())
+    }
+    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+        let mut p = self.model.layout.zeros();
+        p.data = x.concat();
+        let mut step = self.step(1, false);
+        step.forward(&self.model, &p, BATCH);
+        step.begin();
+        step.backward(&self.model, &p, BATCH, dy[0]);
+        self.split(step.finish(&self.model))
+    }
+}
+
+pub(super) fn forward() -> Report {
+    let w = Whole::new(ALL);
+    let (m, p) = (&w.model, w.params());
+    let logits = |tokens: &[usize], shape: Shape| {
+        let mut a = m.acts(shape, false);
+        m.forward(&p, tokens, &mut a);
+        a.head.y
+    };
+    let y = logits(&TOKENS, SHAPE);
+    let one = Shape { batch: 1, ..SHAPE };
+    let alone = [logits(&TOKENS[..4], one), logits(&TOKENS[4..], one)].concat();
+    let mut other = TOKENS;
+    other[7] = 10;
+    let before = 7 * m.config.vocab;
+    let same = logits(&other, SHAPE)[..before] == y[..before];
+    formula("each sequence alone", &alone, &y)
+        .and(fact("a token changes nothing before it", same))
+}
+pub(super) fn backward() -> Report {
+    let only = |ce, aux, z| Coefficients { ce, aux, z };
+    let proof = |name: &str, coef| {
+        let w = Whole::new(coef);
+        let x = w.split(&w.params());
+        measure(&w, &w.names(), x, Plan::MODEL).of(name)
+    };
+    let all = proof("all losses", ALL);
+    let e = Whole::new(ALL).model.config.experts;
+    let half = all.choices.len() / 2;
+    let idle = (0..e).any(|e| !all.choices[..half].contains(&e));
+    all.and(fact("an expert is idle", idle))
+        .and(proof("cross-entropy", only(1.0, 0.0, 0.0)))
+        .and(proof("balance loss", only(0.0, 1.0, 0.0)))
+        .and(proof("z-loss", only(0.0, 0.0, 1.0)))
+        .and(slope())
+}
+/// T4: along a random direction of length 1, the error of a difference falls
+/// with h², whatever the function; where the gradient is wrong it does not
+/// fall at all.
+fn slope() -> Report {
+    let w = Whole::new(ALL);
+    let p = w.params();
+    let mut u = normals(p.data.len(), 1.0, &mut Rng::named(SEED, "slope"));
+    let norm = dot(&u, &u).sqrt();
+    u.iter_mut().for_each(|u| *u /= norm);
+    let (_, dp) = w.gradient(&p, 1, false);
+    let exact = dot(&dp.data, &u);
+    let choices = w.forward(&w.split(&p)).1;
+    let at = |h: f64| {
+        let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
+        let x = w.split(&p.like(moved.collect()));
+        let (y, now) = w.forward(&x);
+        assert_eq!(now, choices, "margin too small, choose another seed");
+        y[0]
+    };
+    let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
+    let (large, small) = (error(1e-2), error(1e-3));
+    let measure = Measure {
+        rung: Rung::T4,
+        what: "error ratio for h = 10⁻² and 10⁻³, less 100".into(),
+        error: (large / small - 100.0).abs(),
+        bound: 10.0,
+        detail: format!("errors {large:.2e} and {small:.2e}"),
+    };
+    Report { measures: vec![measure], choices: vec![] }
+}
+pub(super) fn z_loss() -> Report {
+    let w = Whole::new(ALL);
+    let p = w.params();
+    let mut step = w.step::<f64>(1, false);
+    let losses = step.forward(&w.model, &p, BATCH);
+    // From the scores themselves: norm₂(h)·W, row by row.
+    let (e, n) = (w.model.config.experts, SHAPE.rows());
+    let mut want = 0.0;
+    for (l, block) in w.model.blocks.iter().enumerate() {
+        let u = step.acts().flat_map(|a| a.blocks[l].norm2.y.clone());
+        let (u, d) = (u.collect::<Vec<_>>(), w.model.config.hidden);
+        let name = format!("layers.{l}.moe.router.w");
+        let entry = w.model.layout.entries.iter().find(|e| e.name == name);
+        let scores = &p[entry.expect("the router's weight").param];
+        for u in u.chunks(d) {
+            let z = |j| (0..d).map(|i| u[i] * scores[i * e + j]).sum::<f64>();
+            let sum: f64 = (0..e).map(|j| z(j).exp()).sum();
+            want += sum.ln().powi(2) / n as f64;
+        }
+        assert_eq!(block.moe.router.experts(), e, "experts of each block");
+    }
+    formula("Σ over layers of mean ℓ²", &[losses.z], &[want])
+}
+pub(super) fn loss_total() -> Report {
+    let w = Whole::new(ALL);
+    let (l, _) = w.gradient(&w.params(), 1, false);
+    let want = l.ce + ALL.aux * l.aux + ALL.z * l.z;
+    formula("ce + α·aux + β·z", &[l.total], &[want])
+}
+pub(super) fn recompute() -> Report {
+    let w = Whole::new(ALL);
+    let p = w.params();
+    let same = w.gradient(&p, 1, false) == w.gradient(&p, 1, true);
+    fact("the same bits", same)
+}
+pub(super) fn shard_sum() -> Report {
+    let w = Whole::new(ALL);
+    let p = w.params();
+    let ((l1, g1), (l2, g2)) =
+        (w.gradient(&p, 1, false), w.gradient(&p, 2, false));
+    let size = dot(&g1.data, &g1.data).sqrt();
+    let gap = crate::gradcheck::gap(&g1.data, &g2.data) / size;
+    invariant("gradient of two shards", gap, 1e-13).with(
+        "loss of two shards",
+        (l1.total - l2.total).abs() / l1.total,
+        1e-13,
+    )
+}
