@@ -120,7 +120,7 @@ fn gradient(batch: usize, shards: usize, aux: f64) -> Params<f64> {
     let mut rng = Rng::named(0, "tokens");
     let mut tokens = || (0..6 * t).map(|_| rng.below(256)).collect::<Vec<_>>();
     let (tokens, targets) = (tokens(), tokens());
-    let coef = Coefficients { aux, z: aux };
+    let coef = Coefficients { ce: 1.0, aux, z: aux };
     let shape = Shape { batch, time: t };
     let mut step = Step::new(&m, shape, shards, coef, false);
     let b = Batch { tokens: &tokens, targets: &targets };

@@ -187,7 +187,8 @@ impl<B: Layer> Trainer<B> {
         text.check(options.seq)?;
         model.config.aux = options.aux;
         let shape = options.shape();
-        let coef = Coefficients { aux: options.aux, z: options.z_loss };
+        let coef =
+            Coefficients { ce: 1.0, aux: options.aux, z: options.z_loss };
         let rows = shape.rows() * options.accumulate;
         let n = text.validation().len();
         Ok(Self {

@@ -102,7 +102,7 @@ fn memorise(
     let (tokens, targets): (Vec<usize>, Vec<usize>) =
         (0..16).map(|i| (i, i + 1)).unzip();
     let batch = Batch { tokens: &tokens, targets: &targets };
-    let coef = Coefficients { aux: ALPHA, z: 0.0 };
+    let coef = Coefficients { ce: 1.0, aux: ALPHA, z: 0.0 };
     let shape = Shape { batch: 2, time: 8 };
     let mut step = Step::new(&model, shape, 1, coef, false);
     let mut adam = AdamW::new(&model.layout, 0.1, Decay::Weights);
