@@ -90,7 +90,7 @@ fn a_steady_step_allocates_nothing() {
                 t.step().unwrap();
                 t.validate();
                 let before = COUNT.load(SeqCst);
-                for _ in 0..8 {
+                for _ in 0..4 {
                     t.step().unwrap();
                 }
                 t.validate();

@@ -3,7 +3,7 @@
 use crate::output::{note, show};
 use indicatif::{ProgressBar, ProgressStyle};
 use moe_by_hand::train::metrics::Metrics;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 /// Prints a line. That it cannot be printed is no reason to stop training.
@@ -67,6 +67,7 @@ impl Progress {
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
+            let _ = writeln!(io::stderr()); // what follows has its own line
         }
     }
 }
