@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod metrics;
 pub mod optimizer;
+pub mod options;
 pub mod schedule;
 pub mod step;
 pub mod trainer;
