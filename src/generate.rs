@@ -341,7 +341,8 @@ impl<'m, T: Real> Decoder<'m, T> {
     /// the last of them: [v].
     ///
     /// A long run goes through the blocks some rows at a time, the rest one
-    /// by one. Any split of a sequence into calls gives the same logits.
+    /// by one. Any split of a sequence into calls gives the same logits, up
+    /// to rounding.
     ///
     /// # Errors
     /// If there is no token, or one is not below the vocabulary, or there is

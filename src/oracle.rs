@@ -190,7 +190,7 @@ impl Case {
     }
     /// The gradient of ce + aux·α at `p`.
     fn gradient<T: Real>(&self, m: &Model, p: &Params<T>, aux: f64) -> Step<T> {
-        let coef = Coefficients { aux, z: 0.0 };
+        let coef = Coefficients { ce: 1.0, aux, z: 0.0 };
         let mut step = Step::new(m, self.shape, self.shards, coef, false);
         step.begin();
         step.forward(m, p, self.batch());
@@ -225,7 +225,7 @@ impl Case {
         &self, m: &Model, p: &Params<T>, to: &mut Compare,
     ) -> Result<()> {
         let c = &m.config;
-        let coef = Coefficients { aux: c.aux, z: 0.0 };
+        let coef = Coefficients { ce: 1.0, aux: c.aux, z: 0.0 };
         let mut step = Step::new(m, self.shape, self.shards, coef, false);
         let loss = step.forward(m, p, self.batch());
         let acts: Vec<&Acts<T>> = step.acts().collect();
@@ -310,7 +310,7 @@ impl Case {
     fn train<T: Real>(
         &self, m: &Model, mut p: Params<T>, to: &mut Compare,
     ) -> Result<()> {
-        let coef = Coefficients { aux: m.config.aux, z: 0.0 };
+        let coef = Coefficients { ce: 1.0, aux: m.config.aux, z: 0.0 };
         let mut step = Step::new(m, self.shape, self.shards, coef, false);
         let mut adam = AdamW::new(&m.layout, DECAY, Decay::All);
         let mut log = [(); 4].map(|()| vec![]);

@@ -1,5 +1,7 @@
 //! Chapter 3. Matrices as views of slices, and the one door to their product.
 
+use crate::kernel::product::matmul_with;
+use crate::kernel::simd::Isa;
 use crate::real::Real;
 use std::ops::Range;
 
@@ -69,6 +71,13 @@ impl<T> Mat<'_, T> {
         Self { data, rows: r.len(), cols: c.len(), ..self }
     }
 }
+impl<'a, T: Real> Mat<'a, T> {
+    /// The same matrix, where T is f32.
+    fn f32s(self) -> Option<Mat<'a, f32>> {
+        let Self { data, rows, cols, rs, cs } = self;
+        Some(Mat { data: T::f32s(data)?, rows, cols, rs, cs })
+    }
+}
 impl<'a, T> MatMut<'a, T> {
     /// The part in the rows `r` and the columns `c`.
     ///
@@ -99,13 +108,18 @@ pub use Op::{Add, Set};
 
 /// Sets C = A·B, or adds A·B to C: the one door to the matrix product.
 ///
+/// Of f32 by [`matmul_with`] and the instruction set of [`Isa::chosen`], of
+/// any other number by [`matmul_plain`].
+///
 /// cᵢⱼ = Σₖ aᵢₖbₖⱼ. With C̄ the gradient of C: Ā = C̄·Bᵀ and B̄ = Aᵀ·C̄, which
 /// are products again, so there is no other backward. A transpose costs
 /// nothing: `a.t()` exchanges strides. Each element is summed in the order
-/// of k, on any number of threads.
+/// of k, from 0 or from what is there: a sum cut into several calls, or rows
+/// shared among any number of threads, change no bit.
 ///
 /// # Panics
-/// If the shapes do not fit: A [m, k], B [k, n], C [m, n].
+/// If the shapes do not fit: A [m, k], B [k, n], C [m, n]. If `MOE_SIMD`
+/// names an instruction set that this CPU does not have.
 ///
 /// ```
 /// use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
@@ -124,7 +138,14 @@ pub use Op::{Add, Set};
 pub fn matmul<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     let (need, have) = ((a.rows, a.cols, b.cols), (c.rows, b.rows, c.cols));
     assert_eq!(need, have, "(rows, inner, cols) of A, B against C, B, C");
-    matmul_plain(c, op, a, b);
+    let MatMut { data, rows, cols, rs } = c;
+    if let (Some(a), Some(b)) = (a.f32s(), b.f32s())
+        && let Some(data) = T::f32s_mut(data)
+    {
+        let isa = Isa::current();
+        return matmul_with(isa, MatMut { data, rows, cols, rs }, op, a, b);
+    }
+    matmul_plain(MatMut { data, rows, cols, rs }, op, a, b);
 }
 
 /// [`matmul`] as the formula says it, for any number type and any CPU.
@@ -132,13 +153,13 @@ pub fn matmul<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
 pub fn matmul_plain<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     for i in 0..c.rows {
         for j in 0..c.cols {
-            let mut s = T::ZERO;
+            let c = &mut c.data[i * c.rs + j];
+            let mut s = if op == Add { *c } else { T::ZERO };
             for k in 0..a.cols {
                 // eq: matmul, matmul-transposed-b
                 s += a.data[i * a.rs + k * a.cs] * b.data[k * b.rs + j * b.cs];
             }
-            let c = &mut c.data[i * c.rs + j];
-            *c = if op == Add { *c + s } else { s };
+            *c = s;
         }
     }
 }

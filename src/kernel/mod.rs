@@ -6,6 +6,9 @@
 //! are added to. A kernel that walks several slices together asserts their
 //! lengths first, because `zip` would stop silently at the shortest.
 pub mod activation;
+pub mod fast;
 pub mod matrix;
+pub mod product;
+pub mod simd;
 pub mod softmax;
 pub mod vector;

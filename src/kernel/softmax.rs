@@ -1,5 +1,7 @@
 //! Chapter 6. Softmax and log-sum-exp of one row.
 
+use crate::kernel::fast;
+use crate::kernel::simd::Isa;
 use crate::kernel::vector::dot;
 use crate::real::Real;
 
@@ -67,6 +69,9 @@ pub fn lse_backward<T: Real>(dz: &mut [T], dlse: T, z: &[T], lse: T) {
 /// }
 /// ```
 pub fn softmax_forward<T: Real>(z: &mut [T]) -> T {
+    if let Some(z) = T::f32s_mut(z) {
+        return T::of(fast::softmax_forward(Isa::current(), z) as f64);
+    }
     let m = max(z);
     if m == T::of(f64::NEG_INFINITY) {
         z.fill(T::ZERO);
@@ -103,5 +108,73 @@ pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
     for (d, &p) in d.iter_mut().zip(p) {
         // p = exp(z) / Σ exp(z): each score also moves the sum
         *d = p * (*d - s); // eq: softmax-backward
+    }
+}
+
+/// Replaces scores z: [t·g, s] by P, row by row softmax(c·z) over the keys
+/// that are not later than the query, and 0 for the others.
+///
+/// The row t·g + h is query t of head h, g = `group`; of the s = `keys` keys,
+/// s − t stand before the first query.
+///
+/// # Panics
+/// If z is not made of whole rows of whole groups, or has fewer keys than
+/// queries.
+///
+/// ```
+/// use moe_by_hand::kernel::softmax::causal_softmax_forward;
+/// let mut z = [0.0, 9.0, 2f64.ln(), 0.0];
+/// causal_softmax_forward(&mut z, 2, 1, 2.0);
+/// assert_eq!(z[..2], [1.0, 0.0]);
+/// approx::assert_abs_diff_eq!(z[2], 0.8, epsilon = 1e-15);
+/// ```
+#[track_caller]
+pub fn causal_softmax_forward<T: Real>(
+    z: &mut [T], keys: usize, group: usize, c: f64,
+) {
+    let queries = z.len() / keys / group;
+    let whole = queries * keys * group;
+    assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
+    assert!(queries <= keys, "causal_softmax: {queries} of {keys} positions");
+    if let Some(z) = T::f32s_mut(z) {
+        let isa = Isa::current();
+        return fast::causal_softmax_forward(isa, z, keys, group, c as f32);
+    }
+    for (row, z) in z.chunks_exact_mut(keys).enumerate() {
+        let seen = keys - queries + row / group + 1;
+        let (past, future) = z.split_at_mut(seen);
+        past.iter_mut().for_each(|z| *z *= T::of(c));
+        softmax_forward(past);
+        future.fill(T::ZERO); // eq: causal-mask
+    }
+}
+/// Replaces the gradient d of P = [`causal_softmax_forward`] (z) by that of z.
+/// d, p: [t·g, s]
+///
+/// z̄ = c·p ⊙ (p̄ − ⟨p̄, p⟩·1), row by row. Where the mask is, p = 0, hence
+/// z̄ = 0 with no special case.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// ```
+/// use moe_by_hand::kernel::softmax::causal_softmax_backward;
+/// let mut d = [3.0, 9.0, 1.0, 0.0];
+/// causal_softmax_backward(&mut d, &[1.0, 0.0, 0.75, 0.25], 2, 2.0);
+/// assert_eq!(d, [0.0, 0.0, 0.375, -0.375]);
+/// ```
+#[track_caller]
+pub fn causal_softmax_backward<T: Real>(
+    d: &mut [T], p: &[T], keys: usize, c: f64,
+) {
+    assert_eq!(d.len(), p.len(), "causal_softmax_backward: d against p");
+    if let (Some(d), Some(p)) = (T::f32s_mut(d), T::f32s(p)) {
+        let isa = Isa::current();
+        return fast::causal_softmax_backward(isa, d, p, keys, c as f32);
+    }
+    for (d, p) in d.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
+        // p = softmax(c·z), on the keys that are not later
+        softmax_backward(d, p);
+        d.iter_mut().for_each(|d| *d *= T::of(c)); // eq: causal-softmax-backward
     }
 }

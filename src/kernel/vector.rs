@@ -1,5 +1,7 @@
 //! Chapter 2. Sums and products of vectors.
 
+use crate::kernel::fast;
+use crate::kernel::simd::Isa;
 use crate::real::Real;
 
 /// How many elements of θ are summed together before their sum is added to
@@ -91,5 +93,9 @@ pub fn add_to<T: Real>(y: &mut [T], x: &[T]) {
 /// assert!((sum - 1e4).abs() < 0.5, "{sum}");
 /// ```
 pub fn sum_of_squares<T: Real>(x: &[T]) -> T {
-    x.chunks(CHUNK).map(|c| dot(c, c)).sum()
+    let of = |c: &[T]| match T::f32s(c) {
+        Some(c) => T::of(fast::sum_of_squares(Isa::current(), c) as f64),
+        None => dot(c, c),
+    };
+    x.chunks(CHUNK).map(of).sum()
 }

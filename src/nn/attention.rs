@@ -1,7 +1,7 @@
 //! Chapter 12 (attention), 13 (heads that share keys) and 23 (the cache).
 
 use crate::kernel::matrix::{Add, Mat, MatMut, Set, mat, mat_mut, matmul};
-use crate::kernel::softmax::{softmax_backward, softmax_forward};
+use crate::kernel::softmax::{causal_softmax_backward, causal_softmax_forward};
 use crate::layer::{Layer, Shape, buffer};
 use crate::nn::linear::{linear_backward, linear_forward};
 use crate::nn::rope::{Rope, rope_backward, rope_forward};
@@ -36,16 +36,9 @@ use std::sync::Arc;
 pub fn attention_forward<T: Real>(
     mix: MatMut<T>, prob: &mut [T], q: Mat<T>, k: Mat<T>, v: Mat<T>, g: usize,
 ) {
-    let (s, earlier) = (k.rows, k.rows - q.rows / g);
+    let (s, scale) = (k.rows, 1.0 / (q.cols as f64).sqrt());
     matmul(mat_mut(prob, s), Set, q, k.t());
-    let scale = T::ONE / T::of(q.cols as f64).sqrt();
-    for (row, p) in prob.chunks_exact_mut(s).enumerate() {
-        // eq: causal-mask
-        let (past, future) = p.split_at_mut(earlier + row / g + 1);
-        past.iter_mut().for_each(|s| *s *= scale);
-        softmax_forward(past);
-        future.fill(T::ZERO);
-    }
+    causal_softmax_forward(prob, s, g, scale);
     matmul(mix, Set, mat(prob, s), v); // eq: attention-forward
 }
 /// Sets dq, dk, dv and ds: the gradients of [`attention_forward`].
@@ -88,12 +81,8 @@ pub fn attention_backward<T: Real>(
     // mix = prob·v
     matmul(dv, Set, mat(prob, s).t(), dmix);
     matmul(mat_mut(ds, s), Set, dmix, v.t());
-    // prob = softmax(scale·q·kᵀ), where the key is not later
-    let scale = T::ONE / T::of(q.cols as f64).sqrt();
-    for (ds, prob) in ds.chunks_exact_mut(s).zip(prob.chunks_exact(s)) {
-        softmax_backward(ds, prob);
-        ds.iter_mut().for_each(|s| *s *= scale);
-    }
+    // prob = softmax(q·kᵀ/√d), on the keys that are not later
+    causal_softmax_backward(ds, prob, s, 1.0 / (q.cols as f64).sqrt());
     matmul(dq, Set, mat(ds, s), k); // eq: attention-backward
     matmul(dk, Set, mat(ds, s).t(), q); // eq: gqa-reduce
 }

@@ -1,5 +1,7 @@
 //! Chapter 19 (cross-entropy) and 17 (the balance of the experts).
 
+use crate::kernel::fast;
+use crate::kernel::simd::Isa;
 use crate::kernel::softmax::lse_forward;
 use crate::real::Real;
 
@@ -23,6 +25,11 @@ pub fn cross_entropy_forward<T: Real>(
     lse: &mut [T], z: &[T], target: &[usize],
 ) -> T {
     let v = classes(lse, z, target);
+    if let (Some(lse), Some(z)) = (T::f32s_mut(lse), T::f32s(z)) {
+        let isa = Isa::current();
+        let sum = fast::cross_entropy_forward(isa, lse, z, target, v);
+        return T::of(sum as f64);
+    }
     let mut sum = T::ZERO;
     for ((lse, z), &t) in lse.iter_mut().zip(z.chunks_exact(v)).zip(target) {
         *lse = lse_forward(z);
@@ -52,6 +59,12 @@ pub fn cross_entropy_backward<T: Real>(
 ) {
     let v = classes(lse, z, target);
     assert_eq!(dz.len(), z.len(), "cross_entropy_backward: dz against z");
+    if let (Some(dz), Some(z), Some(lse)) =
+        (T::f32s_mut(dz), T::f32s(z), T::f32s(lse))
+    {
+        let (isa, dsum) = (Isa::current(), dsum.f64() as f32);
+        return fast::cross_entropy_backward(isa, dz, z, lse, target, dsum);
+    }
     let rows = dz.chunks_exact_mut(v).zip(z.chunks_exact(v));
     for (((dz, z), &lse), &t) in rows.zip(lse).zip(target) {
         // sum += lse(z) − z[t]

@@ -1,0 +1,330 @@
+//! Chapter 25. The f32 twins of kernels that a compiler does not vectorise by
+//! itself, because they sum or because they call `exp`.
+//!
+//! Each computes what the plain kernel of the same name computes, whole rows
+//! at a time, so that the instruction set is entered once for many rows.
+//! Sums run in lanes: another order than the plain form's, hence other last
+//! bits. `tests/simd.rs` holds each to its plain twin.
+
+use crate::kernel::simd::{Isa, Kernel, Simd};
+use std::f32::consts::LOG2_E;
+use std::marker::PhantomData;
+
+/// eˣ, lane by lane, with a relative error below 2⁻²² from −87 to 88; beyond,
+/// the value at that end; NaN of NaN.
+///
+/// With n = round(x·log₂e) and r = x − n·ln 2: eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, and
+/// eʳ is a polynomial of degree 6. ln 2 is taken off in two parts, of which
+/// the first has so few bits that n times it is exact.
+/// Source: Moshier 1989 (Cephes, expf).
+#[inline(always)]
+fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    const LN2_HIGH: f32 = 0.693_359_4; // 355/512
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const MAGIC: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to a whole
+    const C: [f32; 6] = [
+        1.987_569_2e-4,
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_6e-1,
+        0.5,
+    ];
+    let k = |x| s.splat(x);
+    // In this order a NaN comes through.
+    let x = s.min(k(88.0), s.max(k(-87.0), x));
+    let n = s.sub(s.fma(x, k(LOG2_E), k(MAGIC)), k(MAGIC));
+    let r = s.fma(n, k(-LN2_HIGH), x);
+    let r = s.fma(n, k(-LN2_LOW), r);
+    let mut p = k(C[0]);
+    for c in &C[1..] {
+        p = s.fma(p, r, k(*c));
+    }
+    let p = s.fma(p, s.mul(r, r), s.add(r, k(1.0)));
+    s.scale(p, n)
+}
+
+// Loops over vectors are macros and no functions of closures: a closure that
+// is not inlined is compiled without the instruction set, and then each of its
+// instructions is a call.
+
+/// Folds the vectors of x from left to right, into four accumulators in turn,
+/// so that none waits for the one before; lanes past the end are `or`.
+macro_rules! fold {
+    ($s:ident, $x:expr, or $or:expr, from $start:expr,
+     |$a:ident, $v:ident| $e:expr) => {{
+        let (x, mut acc): (&[f32], _) = ($x, [$s.splat($start); 4]);
+        let full = x.len() / S::W;
+        for i in 0..full {
+            let ($a, $v) = (acc[i % 4], $s.load(&x[i * S::W..]));
+            acc[i % 4] = $e;
+        }
+        if full * S::W < x.len() {
+            let ($a, $v) = (acc[3], $s.load_or(&x[full * S::W..], $or));
+            acc[3] = $e;
+        }
+        acc
+    }};
+}
+/// Sets y, vector by vector, from those of the slices that are named.
+macro_rules! set {
+    ($s:ident, $y:expr, |$($x:ident),+| $e:expr) => {{
+        let y: &mut [f32] = $y;
+        let n = y.len() / S::W * S::W;
+        for i in (0..n).step_by(S::W) {
+            $(let $x = $s.load(&$x[i..]);)+
+            $s.store(&mut y[i..], $e);
+        }
+        if n < y.len() {
+            $(let $x = $s.load_part(&$x[n..]);)+
+            $s.store_part(&mut y[n..], $e);
+        }
+    }};
+}
+/// Replaces the vectors v of y, given those of the slices that are named.
+macro_rules! update {
+    ($s:ident, $y:expr, |$v:ident $(, $x:ident)*| $e:expr) => {{
+        let y: &mut [f32] = $y;
+        let n = y.len() / S::W * S::W;
+        for i in (0..n).step_by(S::W) {
+            let $v = $s.load(&y[i..]);
+            $(let $x = $s.load(&$x[i..]);)*
+            $s.store(&mut y[i..], $e);
+        }
+        if n < y.len() {
+            let $v = $s.load_part(&y[n..]);
+            $(let $x = $s.load_part(&$x[n..]);)*
+            $s.store_part(&mut y[n..], $e);
+        }
+    }};
+}
+
+/// The sum of four accumulators.
+#[inline(always)]
+fn total<S: Simd>(s: S, a: [S::V; 4]) -> f32 {
+    s.reduce_sum(s.add(s.add(a[0], a[1]), s.add(a[2], a[3])))
+}
+#[inline(always)]
+fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let low = f32::NEG_INFINITY;
+    let a = fold!(s, x, or low, from low, |a, x| s.max(x, a));
+    s.reduce_max(s.max(s.max(a[0], a[1]), s.max(a[2], a[3])))
+}
+#[inline(always)]
+fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
+    let mut acc = [s.splat(0.0); 4];
+    let full = a.len() / S::W;
+    for i in 0..full {
+        let (a, b) = (s.load(&a[i * S::W..]), s.load(&b[i * S::W..]));
+        acc[i % 4] = s.fma(a, b, acc[i % 4]);
+    }
+    if full * S::W < a.len() {
+        let at = full * S::W;
+        let (a, b) = (s.load_part(&a[at..]), s.load_part(&b[at..]));
+        acc[3] = s.fma(a, b, acc[3]);
+    }
+    total(s, acc)
+}
+
+/// Declares kernels as functions of their arguments, by way of a struct that
+/// carries these into the instruction set.
+macro_rules! kernels {
+    ($($(#[$doc:meta])*
+       fn $name:ident($s:ident, $($x:ident: $t:ty),+) -> $out:ty $body:block
+    )+) => {$(
+        $(#[$doc])*
+        #[track_caller]
+        pub fn $name<'a>(isa: Isa, $($x: $t),+) -> $out {
+            struct Run<'a>($($t,)+ PhantomData<&'a ()>);
+            impl<'a> Kernel for Run<'a> {
+                type Out = $out;
+                #[inline(always)]
+                fn run<S: Simd>(self, $s: S) -> $out {
+                    let Self($($x,)+ _) = self;
+                    $body
+                }
+            }
+            isa.run(Run($($x,)+ PhantomData))
+        }
+    )+};
+}
+
+/// Replaces z by exp(c·(z − m)), c > 0, and returns the sum.
+#[inline(always)]
+fn exp_sum<S: Simd>(s: S, z: &mut [f32], m: f32, c: f32) -> f32 {
+    let (m, c, mut acc) = (s.splat(m), s.splat(c), [s.splat(0.0); 4]);
+    let full = z.len() / S::W;
+    for i in 0..full {
+        let z = &mut z[i * S::W..];
+        let v = exp(s, s.mul(s.sub(s.load(z), m), c));
+        s.store(z, v);
+        acc[i % 4] = s.add(acc[i % 4], v);
+    }
+    if full * S::W < z.len() {
+        // The missing lanes are e^−87, nothing beside the 1 of the maximum.
+        let z = &mut z[full * S::W..];
+        let v = s.sub(s.load_or(z, f32::NEG_INFINITY), m);
+        let v = exp(s, s.mul(v, c));
+        s.store_part(z, v);
+        acc[3] = s.add(acc[3], v);
+    }
+    total(s, acc)
+}
+/// Replaces z by softmax(c·z), c > 0; returns its log-sum-exp.
+#[inline(always)]
+fn softmax<S: Simd>(s: S, z: &mut [f32], c: f32) -> f32 {
+    let m = max(s, z);
+    if m == f32::NEG_INFINITY {
+        z.fill(0.0);
+        return m;
+    }
+    let sum = exp_sum(s, z, m, c);
+    let r = s.splat(1.0 / sum);
+    update!(s, z, |z| s.mul(z, r));
+    c * m + sum.ln()
+}
+/// ℓ of one row, which stays as it is.
+#[inline(always)]
+fn lse<S: Simd>(s: S, z: &[f32]) -> f32 {
+    let (m, low) = (max(s, z), f32::NEG_INFINITY);
+    if m == low {
+        return m;
+    }
+    let top = s.splat(m);
+    let sums = fold!(s, z, or low, from 0.0, |a, z| {
+        s.add(a, exp(s, s.sub(z, top)))
+    });
+    m + total(s, sums).ln()
+}
+/// σ(z) and z·σ(z).
+#[inline(always)]
+fn sigmoid<S: Simd>(s: S, z: S::V) -> (S::V, S::V) {
+    let e = exp(s, s.sub(s.splat(0.0), z));
+    let sigma = s.div(s.splat(1.0), s.add(s.splat(1.0), e));
+    (sigma, s.mul(z, sigma))
+}
+
+kernels! {
+    /// [`softmax_forward`](super::softmax::softmax_forward) of one row.
+    fn softmax_forward(s, z: &'a mut [f32]) -> f32 {
+        softmax(s, z, 1.0) // eq: softmax-forward
+    }
+    /// [`causal_softmax_forward`](super::softmax::causal_softmax_forward).
+    fn causal_softmax_forward(
+        s, z: &'a mut [f32], keys: usize, group: usize, scale: f32
+    ) -> () {
+        let earlier = keys - z.len() / keys / group;
+        for (row, z) in z.chunks_exact_mut(keys).enumerate() {
+            let (past, future) = z.split_at_mut(earlier + row / group + 1);
+            softmax(s, past, scale);
+            future.fill(0.0); // eq: causal-mask
+        }
+    }
+    /// [`causal_softmax_backward`](super::softmax::causal_softmax_backward).
+    fn causal_softmax_backward(
+        s, d: &'a mut [f32], p: &'a [f32], keys: usize, scale: f32
+    ) -> () {
+        for (d, p) in d.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
+            let (mean, c) = (s.splat(dot(s, d, p)), s.splat(scale));
+            // eq: causal-softmax-backward
+            update!(s, d, |d, p| s.mul(s.mul(p, c), s.sub(d, mean)));
+        }
+    }
+    /// [`cross_entropy_forward`](crate::nn::loss::cross_entropy_forward).
+    fn cross_entropy_forward(
+        s, to: &'a mut [f32], z: &'a [f32], target: &'a [usize], v: usize
+    ) -> f32 {
+        let mut sum = 0.0;
+        for ((l, z), &t) in to.iter_mut().zip(z.chunks_exact(v)).zip(target) {
+            *l = lse(s, z);
+            sum += *l - z[t]; // eq: cross-entropy
+        }
+        sum
+    }
+    /// [`cross_entropy_backward`](crate::nn::loss::cross_entropy_backward).
+    fn cross_entropy_backward(
+        s, dz: &'a mut [f32], z: &'a [f32], lse: &'a [f32],
+        target: &'a [usize], dsum: f32
+    ) -> () {
+        let v = dz.len() / target.len();
+        let rows = dz.chunks_exact_mut(v).zip(z.chunks_exact(v));
+        for (((dz, z), &lse), &t) in rows.zip(lse).zip(target) {
+            let (lse, c) = (s.splat(lse), s.splat(dsum));
+            set!(s, dz, |z| s.mul(exp(s, s.sub(z, lse)), c));
+            dz[t] -= dsum; // eq: cross-entropy-grad
+        }
+    }
+    /// [`glu_forward`](super::activation::glu_forward).
+    fn glu_forward(
+        s, h: &'a mut [f32], gate: &'a [f32], up: &'a [f32]
+    ) -> () {
+        // eq: glu-forward
+        set!(s, h, |gate, up| s.mul(sigmoid(s, gate).1, up));
+    }
+    /// [`glu_backward`](super::activation::glu_backward).
+    fn glu_backward(
+        s, dgate: &'a mut [f32], dup: &'a mut [f32], dh: &'a [f32],
+        gate: &'a [f32], up: &'a [f32]
+    ) -> () {
+        let one = s.splat(1.0);
+        set!(s, dup, |dh, gate| s.mul(dh, sigmoid(s, gate).1));
+        set!(s, dgate, |dh, gate, up| {
+            let (sigma, silu) = sigmoid(s, gate);
+            let slope = s.fma(silu, s.sub(one, sigma), sigma);
+            s.mul(s.mul(dh, up), slope) // eq: glu-backward
+        });
+    }
+    /// [`rmsnorm_forward`](crate::nn::rmsnorm::rmsnorm_forward).
+    fn rmsnorm_forward(
+        s, y: &'a mut [f32], r: &'a mut [f32], x: &'a [f32], gain: &'a [f32],
+        eps: f32
+    ) -> () {
+        let d = gain.len();
+        let rows = y.chunks_exact_mut(d).zip(r).zip(x.chunks_exact(d));
+        for ((y, r), x) in rows {
+            *r = 1.0 / (dot(s, x, x) / d as f32 + eps).sqrt();
+            let c = s.splat(*r);
+            // eq: rmsnorm-forward
+            set!(s, y, |x, gain| s.mul(s.mul(gain, x), c));
+        }
+    }
+    /// [`rmsnorm_backward`](crate::nn::rmsnorm::rmsnorm_backward).
+    fn rmsnorm_backward(
+        s, dx: &'a mut [f32], dgain: &'a mut [f32], dy: &'a [f32],
+        x: &'a [f32], gain: &'a [f32], r: &'a [f32]
+    ) -> () {
+        let d = gain.len();
+        for (i, &r) in r.iter().enumerate() {
+            let row = i * d..(i + 1) * d;
+            let (dx, dy, x) = (&mut dx[row.clone()], &dy[row.clone()], &x[row]);
+            let c = s.splat(r);
+            // dx = u for now, with u = gain ⊙ dy
+            set!(s, dx, |dy, gain| s.mul(dy, gain));
+            let mean = dot(s, dx, x) * r * r / d as f32;
+            let m = s.splat(-mean);
+            // eq: rmsnorm-backward
+            update!(s, dx, |u, x| s.mul(c, s.fma(x, m, u)));
+            // eq: rmsnorm-backward-gamma
+            update!(s, dgain, |d, dy, x| s.fma(s.mul(dy, x), c, d));
+        }
+    }
+    /// [`combine_backward`](crate::nn::moe::combine_backward).
+    fn combine_backward(
+        s, d_o: &'a mut [f32], dw: &'a mut [f32], dy: &'a [f32],
+        o: &'a [f32], w: &'a [f32], slot: &'a [usize]
+    ) -> () {
+        let d = o.len() / slot.len();
+        let k = o.len() / dy.len();
+        for (i, &at) in slot.iter().enumerate() {
+            let (dy, row) = (&dy[i / k * d..][..d], at * d..(at + 1) * d);
+            dw[i] = dot(s, dy, &o[row.clone()]); // eq: moe-backward-weight
+            let c = s.splat(w[i]);
+            // eq: moe-backward-expert
+            set!(s, &mut d_o[row], |dy| s.mul(c, dy));
+        }
+    }
+    /// [`sum_of_squares`](super::vector::sum_of_squares) of one chunk.
+    fn sum_of_squares(s, x: &'a [f32]) -> f32 {
+        dot(s, x, x)
+    }
+}

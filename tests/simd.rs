@@ -1,0 +1,503 @@
+//! T5. The fast matrix product and the vectors it is made of, on every
+//! instruction set that this CPU has, against the plain form in f64.
+//!
+//! No test is skipped: where the CPU lacks a set, asking for it has to fail
+//! as documented.
+
+use moe_by_hand::kernel::matrix::{
+    Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
+};
+use moe_by_hand::kernel::product::matmul_with;
+use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+
+/// Depths across the length of a vector (4, 8, 16) and of the parts of B.
+const DEPTHS: [usize; 9] = [0, 1, 2, 5, 16, 17, 31, 33, 130];
+
+/// The model's own, [m, k, n], and one row of a large vocabulary.
+const SHAPES: [[usize; 3]; 16] = [
+    [16, 64, 64],
+    [16, 64, 128],
+    [16, 128, 64],
+    [16, 64, 1000],
+    [64, 64, 64],
+    [64, 64, 128],
+    [32, 64, 128],
+    [64, 128, 64],
+    [64, 64, 1000],
+    [512, 64, 1000],
+    [64, 256, 512],
+    [32, 256, 512],
+    [64, 256, 1000],
+    [768, 128, 256],
+    [768, 256, 128],
+    [1, 300, 1000],
+];
+
+/// Numbers between −1 and 1.
+fn random(n: usize, seed: u64) -> Vec<f32> {
+    let mut x = seed;
+    let mut next = || {
+        x = x
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (x >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+/// Whether A and B are stored transposed.
+fn forms() -> [[bool; 2]; 4] {
+    [[false, false], [false, true], [true, false], [true, true]]
+}
+
+/// A matrix [rows, cols] as a block amid NaN.
+struct Operand {
+    data: Vec<f32>,
+    /// Rows and columns as they are stored.
+    stored: [usize; 2],
+    transposed: bool,
+}
+impl Operand {
+    fn new(rows: usize, cols: usize, transposed: bool, seed: u64) -> Self {
+        let stored = if transposed { [cols, rows] } else { [rows, cols] };
+        let [high, wide] = stored;
+        let mut data = vec![f32::NAN; (high + 4) * (wide + 8)];
+        let x = random(high * wide, seed);
+        for i in 0..high {
+            let to = (i + 2) * (wide + 8) + 3;
+            data[to..to + wide].copy_from_slice(&x[i * wide..][..wide]);
+        }
+        Self { data, stored, transposed }
+    }
+    fn of<'a, T>(&self, data: &'a [T]) -> Mat<'a, T> {
+        let [high, wide] = self.stored;
+        let m = mat(data, wide + 8).block(2..2 + high, 3..3 + wide);
+        if self.transposed { m.t() } else { m }
+    }
+    fn f64s(&self, f: fn(f64) -> f64) -> Vec<f64> {
+        self.data.iter().map(|&x| f(x.into())).collect()
+    }
+}
+
+/// One product in a block of C amid guards: these keep their bits, and the
+/// block is within the bound. Before a `Set` it is NaN.
+fn check(isa: Isa, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], op: Op) {
+    const GUARD: f32 = -77.25;
+    let what = format!("{isa} {m}x{k}x{n} {ta} {tb} {op:?}");
+    let (a, b) = (Operand::new(m, k, ta, 1), Operand::new(k, n, tb, 2));
+    let (rows, cols) = (1..m + 1, 2..n + 2);
+    let mut c = vec![GUARD; (m + 2) * (n + 5)];
+    let before = random(m * n, 3);
+    for i in 0..m {
+        for j in 0..n {
+            c[(i + 1) * (n + 5) + j + 2] =
+                if op == Set { f32::NAN } else { before[i * n + j] };
+        }
+    }
+    let mut want: Vec<f64> = c.iter().map(|&x| x.into()).collect();
+    let mut size: Vec<f64> = want.iter().map(|x| x.abs()).collect();
+    let to = mat_mut(&mut c, n + 5).block(rows.clone(), cols.clone());
+    matmul_with(isa, to, op, a.of(&a.data), b.of(&b.data));
+    for (out, f) in
+        [(&mut want, (|x| x) as fn(f64) -> f64), (&mut size, f64::abs)]
+    {
+        let to = mat_mut(out, n + 5).block(rows.clone(), cols.clone());
+        let (x, y) = (a.f64s(f), b.f64s(f));
+        matmul_plain(to, op, a.of(&x), b.of(&y));
+    }
+    // Where each term of a sum is rounded r times at most, the sum is off by
+    // γᵣ·Σ|terms| at most, γᵣ = r·u / (1 − r·u), u = 2⁻²⁴ (Higham 2002, lemma
+    // 3.1). With FMA each of the k steps rounds once, and the first term goes
+    // through all of them: r = k. Without, its product is rounded, too: r =
+    // k + 1. With `Add` the sum starts at c, a term like the others. The sum
+    // in f64 has an error of its own, 2⁻²⁹ of this: hence the last factor.
+    let r = k as f64 + if isa == Isa::Portable { 1.0 } else { 0.0 };
+    let u = 2f64.powi(-24);
+    let gamma = r * u / (1.0 - r * u) * 1.001;
+    for (at, &got) in c.iter().enumerate() {
+        let (i, j) = (at / (n + 5), at % (n + 5));
+        if rows.contains(&i) && cols.contains(&j) {
+            let off = (got as f64 - want[at]).abs();
+            let bound = gamma * size[at];
+            assert!(off <= bound, "{what} at {i}, {j}: {off:e} > {bound:e}");
+        } else {
+            assert_eq!(got, GUARD, "{what} wrote outside: {i}, {j}");
+        }
+    }
+}
+
+/// Which set a kernel is compiled for, and its lanes.
+struct Which;
+impl Kernel for Which {
+    type Out = (Isa, usize);
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> (Isa, usize) {
+        (S::ISA, S::W)
+    }
+}
+
+#[test]
+fn each_set_runs_where_the_cpu_has_it() {
+    let x = 1.0 + 2f32.powi(-12); // x² needs 25 bits
+    for isa in Isa::ALL {
+        let name = isa.to_string();
+        if isa.available() {
+            let lanes = match isa {
+                Isa::Avx512 => 16,
+                Isa::Neon => 4,
+                Isa::Avx2 | Isa::Portable => 8,
+            };
+            assert_eq!(isa.run(Which), (isa, lanes));
+            // x² − fl(x²) is 0 only where x² is rounded by itself.
+            let (a, b, mut c) = ([1.0, x], [-(x * x), x], [f32::NAN]);
+            matmul_with(isa, mat_mut(&mut c, 1), Set, mat(&a, 2), mat(&b, 1));
+            assert_eq!(c[0] == 0.0, isa == Isa::Portable, "{isa}: {}", c[0]);
+            assert_eq!(name.parse(), Ok(isa));
+        } else {
+            let lacks = catch_unwind(|| isa.run(Which)).expect_err("panics");
+            let text = lacks.downcast_ref::<String>().expect("a message");
+            assert_eq!(*text, format!("this CPU does not have {isa}"));
+            assert_eq!(name.parse::<Isa>(), Err(IsaError { asked: name }));
+        }
+    }
+    // what the target promises is there
+    assert!(Isa::Portable.available(), "portable");
+    assert_eq!(Isa::Neon.available(), cfg!(target_arch = "aarch64"));
+    assert_eq!(Some(Isa::best()), Isa::here().next());
+}
+
+#[test]
+fn all_sizes() {
+    for isa in Isa::here() {
+        // every m and n at a depth that changes from each to the next
+        for m in 0..=33 {
+            for n in 0..=33 {
+                for (form, t) in forms().into_iter().enumerate() {
+                    let k = DEPTHS[(m + 2 * n + 4 * form) % DEPTHS.len()];
+                    let op = if (m + n / 2) % 2 == 0 { Set } else { Add };
+                    check(isa, [m, k, n], t, op);
+                }
+            }
+        }
+        // every depth, across the edges of a tile
+        for k in 0..=33 {
+            for m in [1, 5, 6, 7, 13, 25] {
+                for n in [1, 4, 17, 31, 65, 130] {
+                    for t in forms() {
+                        let op = if (k + m) % 2 == 0 { Set } else { Add };
+                        check(isa, [m, k, n], t, op);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn shapes_of_the_model() {
+    for isa in Isa::here() {
+        for shape in SHAPES {
+            for t in forms() {
+                check(isa, shape, t, Set);
+            }
+            check(isa, shape, [true, false], Add);
+        }
+    }
+}
+
+#[test]
+fn strides_of_any_kind() {
+    let (k, n) = (150, 21);
+    let (a, b) = (random(k, 1), random(k * n, 2));
+    for isa in Isa::here() {
+        for step in [1, 2, 7] {
+            // a: [1, k] as a column of a matrix that is `step` wide
+            let mut stored = vec![f32::NAN; k * step];
+            for (i, &a) in a.iter().enumerate() {
+                stored[i * step] = a;
+            }
+            let column = mat(&stored, step).block(0..k, 0..1);
+            let [mut c, mut want] = [vec![0.0; n], vec![0.0; n]];
+            let to = mat_mut(&mut want, n);
+            matmul_with(isa, to, Set, mat(&a, k), mat(&b, n));
+            matmul_with(isa, mat_mut(&mut c, n), Set, column.t(), mat(&b, n));
+            assert_eq!(bits(&c), bits(&want), "{isa} A by {step}");
+            // and as the right-hand side: Bᵀ·a, one column of C
+            let mut c = vec![0.0; n];
+            matmul_with(isa, mat_mut(&mut c, 1), Set, mat(&b, n).t(), column);
+            assert_eq!(bits(&c), bits(&want), "{isa} B by {step}");
+        }
+    }
+}
+
+#[test]
+fn cuts_change_no_bit() {
+    let (m, k, n) = (37, 300, 150);
+    let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
+    let (mut at, mut bt) = (vec![0.0; m * k], vec![0.0; k * n]);
+    for p in 0..k {
+        for i in 0..m {
+            at[p * m + i] = a[i * k + p];
+        }
+        for j in 0..n {
+            bt[j * k + p] = b[p * n + j];
+        }
+    }
+    for isa in Isa::here() {
+        for op in [Set, Add] {
+            let mut whole = start.clone();
+            let (fa, fb) = (mat(&a, k), mat(&b, n));
+            matmul_with(isa, mat_mut(&mut whole, n), op, fa, fb);
+            // wherever it is cut, and however A and B are stored
+            for (fa, fb) in [
+                (fa, fb),
+                (mat(&at, m).t(), fb),
+                (fa, mat(&bt, k).t()),
+                (mat(&at, m).t(), mat(&bt, k).t()),
+            ] {
+                for [di, dk, dj] in [
+                    [m, k, n],
+                    [1, k, n],
+                    [5, k, n],
+                    [18, k, 64],
+                    [m, k, 1],
+                    [m, k, 19],
+                    [m, 1, n],
+                    [9, 77, 50],
+                ] {
+                    let mut cut = start.clone();
+                    for i in (0..m).step_by(di) {
+                        for j in (0..n).step_by(dj) {
+                            for p in (0..k).step_by(dk) {
+                                let i = i..m.min(i + di);
+                                let j = j..n.min(j + dj);
+                                let op = if p == 0 { op } else { Add };
+                                let p = p..k.min(p + dk);
+                                matmul_with(
+                                    isa,
+                                    mat_mut(&mut cut, n)
+                                        .block(i.clone(), j.clone()),
+                                    op,
+                                    fa.block(i, p.clone()),
+                                    fb.block(p, j),
+                                );
+                            }
+                        }
+                    }
+                    assert_eq!(
+                        bits(&cut),
+                        bits(&whole),
+                        "{isa} {di} {dk} {dj}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_matrixmultiply() {
+    for isa in Isa::here() {
+        for [m, k, n] in SHAPES {
+            let (a, b) = (random(m * k, 1), random(k * n, 2));
+            let (mut c, mut want) = (vec![0.0; m * n], vec![0.0; m * n]);
+            matmul_with(isa, mat_mut(&mut c, n), Set, mat(&a, k), mat(&b, n));
+            let (rk, rn) = (k as isize, n as isize);
+            // SAFETY: contiguous rows, m·k, k·n and m·n numbers.
+            #[expect(unsafe_code, reason = "its interface is pointers")]
+            unsafe {
+                matrixmultiply::sgemm(
+                    m,
+                    k,
+                    n,
+                    1.0,
+                    a.as_ptr(),
+                    rk,
+                    1,
+                    b.as_ptr(),
+                    rn,
+                    1,
+                    0.0,
+                    want.as_mut_ptr(),
+                    rn,
+                    1,
+                );
+            }
+            // Two sums of k terms below 1, each rounded at most k + 1 times
+            // in whatever order, are within 2·γ·k of each other.
+            let r = (k + 1) as f32 * 2f32.powi(-24);
+            let bound = 2.0 * r / (1.0 - r) * k as f32;
+            for (c, want) in c.iter().zip(&want) {
+                assert!((c - want).abs() <= bound, "{isa} {m} {k} {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn matmul_takes_the_chosen_set() {
+    let isa = Isa::chosen().expect("MOE_SIMD names a set of this CPU");
+    let (a, b) = (random(20 * 30, 1), random(30 * 40, 2));
+    let [mut c, mut want] = [vec![0.0; 800], vec![0.0; 800]];
+    matmul(mat_mut(&mut c, 40), Set, mat(&a, 30), mat(&b, 40));
+    matmul_with(isa, mat_mut(&mut want, 40), Set, mat(&a, 30), mat(&b, 40));
+    assert_eq!(bits(&c), bits(&want));
+}
+
+/// This very program again, with `MOE_SIMD`: what `says_which` printed.
+fn child(word: &str) -> String {
+    let me = std::env::current_exe().expect("a path to this program");
+    let out = Command::new(me)
+        .args(["--exact", "says_which", "--nocapture"])
+        .env("MOE_SIMD", word)
+        .output()
+        .expect("it starts");
+    assert!(out.status.success(), "{word}: {out:?}");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let said = text.lines().find_map(|l| l.split("chosen: ").nth(1));
+    said.unwrap_or_else(|| panic!("{word}: {text}")).to_string()
+}
+
+#[test]
+fn says_which() {
+    // For `child`, which reads the line; alone it checks that the door obeys.
+    let mut c = [0.0];
+    let product = catch_unwind(AssertUnwindSafe(|| {
+        matmul(mat_mut(&mut c, 1), Set, mat(&[2f32], 1), mat(&[3f32], 1));
+    }));
+    match Isa::chosen() {
+        Ok(isa) => println!("\nchosen: {} {}", isa.run(Which).0, c[0]),
+        Err(e) => {
+            let panic = product.expect_err("it panics, too");
+            let text = panic.downcast_ref::<String>().expect("a message");
+            assert_eq!(*text, e.to_string());
+            println!("\nchosen: {e}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_chooses() {
+    for isa in Isa::ALL {
+        let said = child(&isa.to_string());
+        if isa.available() {
+            assert_eq!(said, format!("{isa} 6"));
+        } else {
+            assert_eq!(said, IsaError { asked: isa.to_string() }.to_string());
+        }
+    }
+    assert_eq!(child(""), format!("{} 6", Isa::best()), "as if unset");
+    let have: Vec<_> = Isa::here().map(|isa| isa.to_string()).collect();
+    assert_eq!(
+        child("sse9"),
+        format!(
+            "MOE_SIMD is sse9, but this CPU has {}; unset it or choose one \
+             of these",
+            have.join(" and ")
+        )
+    );
+}
+
+/// Every method of a set against the same on plain numbers.
+struct Methods;
+impl Kernel for Methods {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let w = S::W;
+        let lanes = |v: S::V| {
+            let mut y = vec![f32::NAN; w];
+            s.store(&mut y, v);
+            y
+        };
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        let special = [0.0, -0.0, 1.0, -2.5, nan, inf, -inf, 1e-40];
+        let mut xs: Vec<f32> = special.to_vec();
+        xs.extend(random(2 * w, 5).iter().map(|x| x * 100.0));
+        for (i, &p) in xs.iter().enumerate() {
+            // p against w others at a time, in every lane
+            for q in xs.windows(w) {
+                let (a, b) = (s.splat(p), s.load(q));
+                let each = |f: &dyn Fn(f32) -> f32| -> Vec<f32> {
+                    q.iter().map(|&q| f(q)).collect()
+                };
+                let same = |name: &str, got: S::V, want: Vec<f32>| {
+                    for (g, w) in lanes(got).iter().zip(&want) {
+                        let nan = g.is_nan() && w.is_nan();
+                        assert!(
+                            nan || g.to_bits() == w.to_bits(),
+                            "{} {name} {i}: {g} for {w}",
+                            S::ISA
+                        );
+                    }
+                };
+                same("splat", a, vec![p; w]);
+                same("load", b, q.to_vec());
+                same("add", s.add(a, b), each(&|q| p + q));
+                same("sub", s.sub(a, b), each(&|q| p - q));
+                same("mul", s.mul(a, b), each(&|q| p * q));
+                same("div", s.div(a, b), each(&|q| p / q));
+                same("max", s.max(a, b), each(&|q| if p > q { p } else { q }));
+                same("min", s.min(a, b), each(&|q| if p < q { p } else { q }));
+                same("sqrt", s.sqrt(b), each(&f32::sqrt));
+                let fused = S::ISA != Isa::Portable;
+                let fma = |q: f32| {
+                    if fused { p.mul_add(q, 3.0) } else { p * q + 3.0 }
+                };
+                same("fma", s.fma(a, b, s.splat(3.0)), each(&fma));
+                let (low, high) = s.zip(a, b);
+                let zipped: Vec<f32> = q.iter().flat_map(|&q| [p, q]).collect();
+                same("zip", low, zipped[..w].to_vec());
+                same("zip", high, zipped[w..].to_vec());
+                let sum: f64 = q.iter().map(|&q| q as f64).sum();
+                let size: f64 = q.iter().map(|&q| q.abs() as f64).sum();
+                if size.is_finite() {
+                    // any order: w − 1 roundings
+                    let off = (s.reduce_sum(b) as f64 - sum).abs();
+                    let bound = w as f64 * 2f64.powi(-24) * size;
+                    assert!(off <= bound, "{} reduce_sum", S::ISA);
+                }
+                if q.iter().all(|q| !q.is_nan()) {
+                    let max = q.iter().fold(-inf, |a, &b| a.max(b));
+                    assert_eq!(s.reduce_max(b), max, "{}", S::ISA);
+                }
+            }
+        }
+        for n in -126..=127 {
+            let got = lanes(s.scale(s.splat(-1.5), s.splat(n as f32)));
+            assert_eq!(got, vec![-1.5 * 2f32.powi(n); w], "{} 2^{n}", S::ISA);
+        }
+        // Parts: what lies beyond is neither read nor written.
+        let x = random(w + 3, 6);
+        for n in 0..=w + 3 {
+            let mut want = x[..n.min(w)].to_vec();
+            want.resize(w, 0.0);
+            let v = s.load_part(&x[..n]);
+            assert_eq!(lanes(v), want, "{} first {n}", S::ISA);
+            let mut y = vec![7.0; w + 3];
+            s.store_part(&mut y[..n], s.load(&x));
+            let n = n.min(w);
+            assert_eq!(y[..n], x[..n], "{} first {n}", S::ISA);
+            assert!(y[n..].iter().all(|&y| y == 7.0), "{} {n}", S::ISA);
+        }
+        let short = &x[..w - 1];
+        let load = catch_unwind(AssertUnwindSafe(|| lanes(s.load(short))));
+        assert!(load.is_err(), "{} loads what is not there", S::ISA);
+        let mut y = vec![7.0; w - 1];
+        let store = catch_unwind(AssertUnwindSafe(|| {
+            s.store(&mut y, s.splat(1.0));
+        }));
+        assert!(store.is_err(), "{} stores beyond the end", S::ISA);
+    }
+}
+
+#[test]
+fn methods_of_a_vector() {
+    for isa in Isa::here() {
+        isa.run(Methods);
+    }
+}
