@@ -35,7 +35,7 @@ have to agree, except --threads. A run's directory may be copied or moved.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A model of known sizes: tiny, small, bytes, moe_6_9b [default: bytes]
+    /// A model of known sizes: tiny, small, bytes, `moe_6_9b` [default: bytes]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     preset: Option<String>,
     /// A model of the sizes in a config.json
@@ -71,8 +71,8 @@ pub(crate) struct Args {
     /// Go on with the run in --out, or with the last one under runs/
     #[arg(long)]
     resume: bool,
-    /// Coefficient of the balance loss [default: router_aux_loss_coef of the
-    /// model, 0.01 in all presets]
+    /// Coefficient of the balance loss [default: the config's
+    /// `router_aux_loss_coef`, 0.01 in all presets]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     aux: Option<f64>,
     /// Coefficient of the router's z-loss [default: 0]
