@@ -33,13 +33,13 @@ pub enum Error {
     },
     /// Training ran away.
     #[error(
-        "step {step}: the loss is {loss}; resume from the last checkpoint with \
-         a lower --lr"
+        "step {step}: the loss is {loss}; begin a new run with a lower --lr (the \
+         last checkpoint is as it was)"
     )]
     Diverged {
         /// At which step, counted from 1.
         step: usize,
-        /// The loss.
+        /// The loss, or the norm of the gradient, that is not finite.
         loss: f64,
     },
 }

@@ -101,7 +101,7 @@ impl Figure {
         let legend = self.legend();
         let single = self.panels.len() == 1;
         let (inner, gap) = if single { (220.0, 0.0) } else { (110.0, 44.0) };
-        let top = 46.0 + legend.1;
+        let top = 51.0 + legend.1;
         let first = top + if single { 0.0 } else { 20.0 };
         let count = self.panels.len() as f64;
         let bottom = first + count * inner + (count - 1.0).max(0.0) * gap;
@@ -116,7 +116,7 @@ impl Figure {
         let style = style();
         let (middle, low) = ((LEFT + WIDTH - RIGHT) / 2.0, bottom + 40.0);
         let names = legend.0;
-        let above = first - 8.0 - if single { 0.0 } else { 18.0 };
+        let above = first - 13.0 - if single { 0.0 } else { 18.0 };
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"moe-figure\" \
              viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
@@ -214,6 +214,9 @@ impl Panel {
                 let to = if j == 0 { 'M' } else { 'L' };
                 let _ = write!(path, "{to}{:.1} {:.1}", x(p.0), y(p.1));
             }
+            if !path.is_empty() {
+                path += "h0"; // a lone point is a dot
+            }
             let class = class(i);
             let _ = writeln!(out, "<path class=\"{class}\" d=\"{path}\"/>");
         }
@@ -264,7 +267,8 @@ fn style() -> String {
          .moe-figure path{{fill:none;stroke:var(--ink)}}\
          .moe-figure .grid{{stroke:var(--grid)}}\
          .moe-figure .mark{{stroke-width:1.5;stroke-dasharray:2 3}}\
-         .moe-figure .line{{stroke-width:1.8;stroke-linejoin:round}}\
+         .moe-figure .line{{stroke-width:1.8;stroke-linejoin:round;\
+         stroke-linecap:round}}\
          .moe-figure .dashed{{stroke-dasharray:6 3}}"
     )
 }

@@ -7,7 +7,8 @@ use moe_by_hand::config::Config;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::Model;
 use moe_by_hand::train::data::Text;
-use moe_by_hand::train::trainer::{Options, Trainer, memory};
+use moe_by_hand::train::options::{Options, memory};
+use moe_by_hand::train::trainer::Trainer;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -90,7 +91,7 @@ fn a_steady_step_allocates_nothing() {
                 t.step().unwrap();
                 t.validate();
                 let before = COUNT.load(SeqCst);
-                for _ in 0..8 {
+                for _ in 0..4 {
                     t.step().unwrap();
                 }
                 t.validate();

@@ -6,6 +6,7 @@ mod generate;
 mod info;
 mod oracle;
 mod output;
+mod progress;
 mod train;
 
 use clap::error::ErrorKind;
