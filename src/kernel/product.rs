@@ -2,11 +2,10 @@
 //!
 //! The plain form loads two numbers for each multiplication. A tile of C, 6
 //! rows of 4 vectors say, stays in registers while k runs: 6 numbers of A
-//! and 4 vectors of B are loaded for 24 products of vectors. So the
-//! arithmetic is the limit, no longer the memory. A tile reads A and B where
-//! they are, whatever the strides of A; only where the rows of B are not
-//! contiguous, or so far apart that the cache suffers, is a part of B laid
-//! out anew.
+//! and 4 vectors of B are loaded for 24 products of vectors. So arithmetic
+//! is the limit, no longer the memory. A tile reads A and B where they are,
+//! whatever the strides of A; only where the rows of B are not contiguous, as
+//! in A·Bᵀ, is a part of B laid out anew first.
 //!
 //! Each element is one chain of sums in the order of k, wherever the tiles
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
@@ -136,27 +135,39 @@ fn rows<S: Simd, const N: usize, const FULL: bool>(
 #[inline(always)]
 fn pack<'a, S: Simd>(s: S, panel: &'a mut [f32], b: Mat<f32>) -> Mat<'a, f32> {
     let wide = S::WIDE * S::W;
-    for k in 0..b.rows {
-        let to = &mut panel[k * wide..][..b.cols];
-        if b.cs == 1 {
-            to.copy_from_slice(&b.data[k * b.rs..][..b.cols]);
-        } else if b.rs != 1 {
+    if b.rs != 1 {
+        for k in 0..b.rows {
             for j in 0..b.cols {
-                to[j] = b.data[k * b.rs + j * b.cs];
+                panel[k * wide + j] = b.data[k * b.rs + j * b.cs];
             }
-        } else if k % S::W == 0 {
-            // Bᵀ has contiguous rows: W of them are a square of W vectors.
-            let depth = S::W.min(b.rows - k);
-            for j in (0..b.cols).step_by(S::W) {
-                let mut v = [s.splat(0.0); 16];
-                for i in 0..S::W.min(b.cols - j) {
-                    let x = &b.data[k + (j + i) * b.cs..][..depth];
-                    v[i] =
-                        if depth < S::W { s.load_part(x) } else { s.load(x) };
+        }
+        return Mat { data: panel, rs: wide, cs: 1, ..b };
+    }
+    // The columns are contiguous: W of them at a time are W vectors, and
+    // these, as a square, are transposed.
+    for k in (0..b.rows).step_by(S::W) {
+        for j in (0..b.cols).step_by(S::W) {
+            let (to, x) = (&mut panel[k * wide + j..], &b.data[k + j * b.cs..]);
+            let (rows, cols) = (S::W.min(b.rows - k), S::W.min(b.cols - j));
+            let mut v = [s.splat(0.0); 16];
+            if rows == S::W && cols == S::W {
+                for i in 0..S::W {
+                    v[i] = s.load(&x[i * b.cs..]);
                 }
-                let v = transpose(s, v);
-                for i in 0..depth {
-                    s.store(&mut panel[(k + i) * wide + j..], v[i]);
+                v = transpose(s, v);
+                for i in 0..S::W {
+                    s.store(&mut to[i * wide..], v[i]);
+                }
+            } else {
+                // Another array: one that is indexed by what is not known
+                // when it is compiled stays in memory, and `v` shall not.
+                let mut part = v;
+                for i in 0..cols {
+                    part[i] = s.load_part(&x[i * b.cs..][..rows]);
+                }
+                part = transpose(s, part);
+                for i in 0..rows {
+                    s.store(&mut to[i * wide..], part[i]);
                 }
             }
         }

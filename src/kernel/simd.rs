@@ -455,7 +455,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> float32x4_t {
-        // no masks here: by way of a full one
+        // no masks here: by way of one that is full
         self.load(&Portable(()).load_part(x))
     }
     #[inline(always)]
@@ -472,7 +472,8 @@ impl Simd for Neon {
     fn store_part(self, y: &mut [f32], v: float32x4_t) {
         let mut full = [0.0; 8];
         self.store(&mut full, v);
-        Portable(()).store_part(&mut y[..y.len().min(4)], full);
+        let n = y.len().min(4);
+        Portable(()).store_part(&mut y[..n], full);
     }
 }
 
