@@ -92,7 +92,7 @@ fn signal(child: &Child, name: &str) {
 #[test]
 fn killed_at_any_moment_and_resumed_it_is_the_same_run() {
     let dir = dir("killed");
-    let args = format!("train {SMALL} --steps 60 --accumulate 2");
+    let args = format!("train {SMALL} --steps 400 --accumulate 2");
     succeeds(&dir, &format!("{args} --threads 1 --out whole"));
     let mut rng = Rng::named(1, "moments");
     let mut kills = 0;
@@ -107,8 +107,19 @@ fn killed_at_any_moment_and_resumed_it_is_the_same_run() {
             let mut child =
                 moe(&dir, &args).stderr(Stdio::null()).spawn().unwrap();
             if n < 6 {
-                sleep(Duration::from_millis(rng.below(160) as u64));
-                signal(&child, "-KILL");
+                // Further on each time, and there at any moment of a step.
+                let log = dir.join(&out).join(metrics::FILE);
+                let lines = || {
+                    fs::read_to_string(&log).map_or(0, |l| l.lines().count())
+                };
+                let ended = |c: &mut Child| c.try_wait().unwrap().is_some();
+                while lines() < 60 * n + 20 && !ended(&mut child) {
+                    sleep(Duration::from_millis(1));
+                }
+                sleep(Duration::from_micros(rng.below(9000) as u64));
+                if !ended(&mut child) {
+                    signal(&child, "-KILL");
+                }
             }
             let status = child.wait().unwrap();
             if status.success() {
