@@ -317,6 +317,7 @@ pub struct Decoder<'m, T: Real> {
     caches: Vec<KvCache<T>>,
     one: Rows<T>,
     many: Rows<T>,
+    window: usize,
     norm: RmsNormActs<T>,
     /// Logits of the last position: [1, v]
     head: LinearActs<T>,
@@ -325,13 +326,20 @@ pub struct Decoder<'m, T: Real> {
 impl<'m, T: Real> Decoder<'m, T> {
     /// At the start of a sequence.
     pub fn new(model: &'m Model) -> Self {
+        Self::with_window(model, model.config.context)
+    }
+    /// The same, but each token sees only the last `window` ones, itself
+    /// among them: a model that was trained on short sequences has never seen
+    /// a greater distance, and does badly there.
+    pub fn with_window(model: &'m Model, window: usize) -> Self {
         let row = Shape { batch: 1, time: 1 };
-        let cache = |b: &Block| b.attention.cache();
+        let cache = |b: &Block| b.attention.cache(window);
         Self {
             model,
             caches: model.blocks.iter().map(cache).collect(),
             one: Rows::new(model, 1),
             many: Rows::new(model, ROWS.min(model.config.context)),
+            window,
             norm: model.norm.acts(row),
             head: model.head.acts(row),
             len: 0,
@@ -351,7 +359,10 @@ impl<'m, T: Real> Decoder<'m, T> {
         self.check(tokens)?;
         let (model, d) = (self.model, self.model.config.hidden);
         let rows = self.many.x.len() / d;
-        let (runs, rest) = tokens.split_at(tokens.len() / rows * rows);
+        // A window takes one row at a time.
+        let whole = self.window >= model.config.context;
+        let runs = if whole { tokens.len() / rows * rows } else { 0 };
+        let (runs, rest) = tokens.split_at(runs);
         for run in runs.chunks_exact(rows) {
             self.many.forward(model, p, run, &mut self.caches, self.len);
             self.len += rows;
@@ -409,7 +420,7 @@ pub enum Stop {
     /// The caller said so.
     Caller,
 }
-/// Continues a prompt: hands each token to `on_token` as it is chosen, until
+/// Continues a prompt from where `decoder` stands: hands each token to `on_token` as it is chosen, until
 /// that returns false, or `max_tokens` are made, or the context is full.
 ///
 /// The last token is chosen from a full context, and not fed back: from n
@@ -419,11 +430,10 @@ pub enum Stop {
 /// If the prompt is empty, or longer than the context, or has a token that
 /// is not below the vocabulary, or the model gives NaN.
 pub fn generate<T: Real>(
-    model: &Model, p: &Params<T>, prompt: &[usize], max_tokens: usize,
-    sampler: &mut Sampler, rng: &mut Rng,
+    decoder: &mut Decoder<T>, p: &Params<T>, prompt: &[usize],
+    max_tokens: usize, sampler: &mut Sampler, rng: &mut Rng,
     mut on_token: impl FnMut(usize) -> bool,
 ) -> Result<Stop> {
-    let mut decoder = Decoder::new(model);
     let mut logits = decoder.extend(p, prompt)?;
     for n in 1..=max_tokens {
         let token = sampler.sample(logits, rng)?;

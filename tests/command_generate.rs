@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use moe_by_hand::config::Config;
-use moe_by_hand::generate::{Sampler, generate};
+use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::hf;
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
@@ -68,10 +68,18 @@ fn prints_the_prompt_and_what_the_library_makes() {
         let tokens: Vec<usize> = prompt.bytes().map(usize::from).collect();
         let mut sampler = Sampler::new(t, k, mass).unwrap();
         let (s, mut rng) = (&mut sampler, Rng::named(seed, "sample"));
-        generate(&model, &p, &tokens, max, s, &mut rng, |t| {
-            all.push(t as u8);
-            true
-        })
+        generate(
+            &mut Decoder::new(&model),
+            &p,
+            &tokens,
+            max,
+            s,
+            &mut rng,
+            |t| {
+                all.push(t as u8);
+                true
+            },
+        )
         .unwrap();
         String::from_utf8_lossy(&all).into_owned() + "\n"
     };

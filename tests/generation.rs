@@ -308,6 +308,26 @@ fn any_split_gives_the_logits_of_the_whole_pass() {
     }
 }
 
+/// With one block a windowed position is the last one of the window alone:
+/// positions turn queries and keys, so only their distance counts.
+#[test]
+fn a_window_sees_its_own_length_and_no_more() {
+    let m = model(2);
+    let m = Model::new(Config { layers: 1, ..m.config }).unwrap();
+    let (p, tokens) = (m.init::<f64>(3), tokens(5, CONTEXT));
+    for window in [1, 2, 7, CONTEXT] {
+        let mut decoder = Decoder::with_window(&m, window);
+        decoder.extend(&p, &tokens[..9]).unwrap();
+        for t in 9..CONTEXT {
+            let z = decoder.step(&p, tokens[t]).unwrap();
+            let seen = (t + 1).saturating_sub(window);
+            let want = full(&m, &p, &tokens[seen..=t]);
+            let last = &want[want.len() - VOCAB..];
+            assert_near(z, last, &format!("window {window} at {t}"));
+        }
+    }
+}
+
 #[test]
 fn a_decoder_refuses_and_stays_as_it_was() {
     let m = model(2);
@@ -450,7 +470,8 @@ fn written(
 ) -> (Vec<usize>, Stop) {
     let (mut out, mut s) = (vec![], s);
     let mut rng = Rng::new(seed, 0);
-    let stop = generate(m, p, prompt, max, &mut s, &mut rng, |t| {
+    let mut d = Decoder::new(m);
+    let stop = generate(&mut d, p, prompt, max, &mut s, &mut rng, |t| {
         out.push(t);
         true
     });
@@ -501,7 +522,8 @@ fn generation_ends_where_it_must() {
     assert_eq!(of(CONTEXT - 2, 4), (3, Stop::Context));
     let mut left = 3;
     let (mut s, mut rng) = (warm(), Rng::new(0, 0));
-    let stop = generate(&m, &p, &[1], 9, &mut s, &mut rng, |_| {
+    let mut d = Decoder::new(&m);
+    let stop = generate(&mut d, &p, &[1], 9, &mut s, &mut rng, |_| {
         left -= 1;
         left > 0
     });
@@ -514,10 +536,18 @@ fn generation_refuses_what_it_cannot_continue() {
     let mut made = 0;
     let mut of = |p: &Params<f64>, prompt: &[usize]| {
         let mut s = Sampler::new(1.0, 0, 1.0).unwrap();
-        generate(&m, p, prompt, 9, &mut s, &mut Rng::new(0, 0), |_| {
-            made += 1;
-            true
-        })
+        generate(
+            &mut Decoder::new(&m),
+            p,
+            prompt,
+            9,
+            &mut s,
+            &mut Rng::new(0, 0),
+            |_| {
+                made += 1;
+                true
+            },
+        )
     };
     assert_error(of(&p, &[]), &["prompt", "empty"]);
     assert_error(of(&p, &[0; CONTEXT + 1]), &["71", "70"]);

@@ -1,7 +1,7 @@
 //! Chapter 18. Proofs of the whole model: each loss alone and all together.
 
 use super::kernels::{fact, formula, invariant};
-use crate::block::Block;
+use crate::block::{Block, BlockActs};
 use crate::config::Config;
 use crate::gradcheck::{
     Function, Measure, Plan, Report, Rung, measure, normals,
@@ -119,6 +119,32 @@ pub(super) fn forward() -> Report {
     let same = logits(&other, SHAPE)[..before] == y[..before];
     formula("each sequence alone", &alone, &y)
         .and(fact("a token changes nothing before it", same))
+        .and(formula("block after block, norm, head", &y, &composed(&w)))
+}
+/// The logits, put together from the parts.
+fn composed(w: &Whole) -> Vec<f64> {
+    let (m, p) = (&w.model, w.params());
+    let d = m.config.hidden;
+    let find = |name: &str| {
+        let entry = m.layout.entries.iter().find(|e| e.name == name);
+        &p[entry.expect("a parameter of that name").param]
+    };
+    let row = |&t: &usize| find("embed")[t * d..(t + 1) * d].to_vec();
+    let mut x: Vec<f64> = TOKENS.iter().flat_map(row).collect();
+    for block in &m.blocks {
+        let mut a = block.acts(SHAPE);
+        block.forward(&p, &x, &mut a);
+        x = a.y;
+    }
+    let (gain, head) = (find("norm.gain"), find("head.w"));
+    let v = m.config.vocab;
+    let logits = |x: &[f64]| -> Vec<f64> {
+        let mean = dot(x, x) / d as f64;
+        let r = 1.0 / (mean + m.config.rms_eps).sqrt();
+        let at = |i: usize, j: usize| gain[i] * x[i] * r * head[i * v + j];
+        (0..v).map(|j| (0..d).map(|i| at(i, j)).sum()).collect()
+    };
+    x.chunks(d).flat_map(logits).collect()
 }
 pub(super) fn backward() -> Report {
     let only = |ce, aux, z| Coefficients { ce, aux, z };
@@ -192,9 +218,32 @@ pub(super) fn z_loss() -> Report {
 }
 pub(super) fn loss_total() -> Report {
     let w = Whole::new(ALL);
-    let (l, _) = w.gradient(&w.params(), 1, false);
-    let want = l.ce + ALL.aux * l.aux + ALL.z * l.z;
-    formula("ce + α·aux + β·z", &[l.total], &[want])
+    let (m, p) = (&w.model, w.params());
+    let (l, _) = w.gradient(&p, 1, false);
+    let mut step = w.step::<f64>(1, false);
+    step.forward(m, &p, BATCH);
+    let a = step.acts().next().expect("one shard");
+    // Mean over the tokens of −ln softmax(z)[target].
+    let (n, v) = (SHAPE.rows(), m.config.vocab);
+    let nats = |t: usize| {
+        let z = &a.head.y[t * v..(t + 1) * v];
+        z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[TARGETS[t]]
+    };
+    let ce = (0..n).map(nats).sum::<f64>() / n as f64;
+    // Sum over the blocks of E·Σ f·P.
+    let (e, k) = (m.config.experts, m.config.top_k);
+    let balance = |a: &BlockActs<f64>| {
+        let r = &a.moe.router;
+        let f = |e| r.choice.iter().filter(|&&c| c == e).count() as f64;
+        let p = |j| (0..n).map(|t| r.prob[t * e + j]).sum::<f64>();
+        let each = |j| f(j) / (n * k) as f64 * p(j) / n as f64;
+        e as f64 * (0..e).map(each).sum::<f64>()
+    };
+    let aux = a.blocks.iter().map(balance).sum::<f64>();
+    let total = ce + ALL.aux * aux + ALL.z * l.z;
+    formula("mean cross-entropy", &[l.ce], &[ce])
+        .and(formula("balance loss of all blocks", &[l.aux], &[aux]))
+        .and(formula("ce + α·aux + β·z", &[l.total], &[total]))
 }
 pub(super) fn recompute() -> Report {
     let w = Whole::new(ALL);

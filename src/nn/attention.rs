@@ -309,12 +309,16 @@ pub struct KvCache<T> {
     k: Vec<T>,
     /// [context, kv·head]
     v: Vec<T>,
+    /// How many positions a query sees, its own among them.
+    window: usize,
 }
 impl Attention {
-    /// Room for as many positions as the rotary table has.
-    pub fn cache<T: Real>(&self) -> KvCache<T> {
+    /// Room for as many positions as the rotary table has. A query sees the
+    /// last `window` of them, its own among them; all of them, if that is
+    /// the length of the table or more.
+    pub fn cache<T: Real>(&self, window: usize) -> KvCache<T> {
         let len = self.rope.time() * self.wk.cols;
-        KvCache { k: buffer(len), v: buffer(len) }
+        KvCache { k: buffer(len), v: buffer(len), window }
     }
     /// Memory for [`Attention::extend`] by `time` positions at once.
     pub fn acts_cached<T: Real>(&self, time: usize) -> AttentionActs<T> {
@@ -328,7 +332,8 @@ impl Attention {
     /// square.
     ///
     /// # Panics
-    /// If the cache is full, or `a` is for another number of rows.
+    /// If the cache is full, or `a` is for another number of rows, or several
+    /// rows come at once although the window is smaller than the sequence.
     #[track_caller]
     pub fn extend<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>,
@@ -339,12 +344,14 @@ impl Attention {
         let (t, end) = (a.shape.time, start + a.shape.time);
         cache.k[start * kv..end * kv].copy_from_slice(&a.k);
         cache.v[start * kv..end * kv].copy_from_slice(&a.v);
+        let from = end.saturating_sub(cache.window);
+        assert!(t == 1 || from == 0, "a window takes one row at a time");
         for [_, part, cols, _] in self.each(a.shape) {
-            let k = mat(&cache.k, kv).block(0..end, cols.clone());
-            let v = mat(&cache.v, kv).block(0..end, cols);
+            let k = mat(&cache.k, kv).block(from..end, cols.clone());
+            let v = mat(&cache.v, kv).block(from..end, cols);
             let q = mat(&a.q[part.clone()], d);
             let mix = mat_mut(&mut a.mix[part], d);
-            let prob = &mut a.prob[..t * g * end];
+            let prob = &mut a.prob[..t * g * (end - from)];
             attention_forward(mix, prob, q, k, v, g); // eq: kv-cache
         }
         self.output(p, a);

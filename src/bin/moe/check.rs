@@ -1,5 +1,6 @@
 //! Chapter 4. `moe check`: the proofs as a table.
 
+use crate::output::show;
 use moe_by_hand::check::{CHECKS, Check};
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::gradcheck::{Measure, Report, Rung};
@@ -105,19 +106,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     panic::set_hook(Box::new(|_| ()));
     let outcomes: Vec<Outcome> = chosen.into_iter().map(Outcome::of).collect();
     let _ = panic::take_hook();
-    if args.json {
-        println!(
-            "{:#}",
-            json!(
-                outcomes
-                    .iter()
-                    .map(|o| as_json(o, &entries))
-                    .collect::<Vec<_>>()
-            )
-        );
+    let text = if args.json {
+        let each = outcomes.iter().map(|o| as_json(o, &entries));
+        format!("{:#}\n", json!(each.collect::<Vec<_>>()))
     } else {
-        table(&outcomes, &entries);
-    }
+        table(&outcomes, &entries)
+    };
+    show(&text)?;
     let all = outcomes.iter().all(Outcome::holds);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -141,9 +136,9 @@ fn as_json(o: &Outcome, entries: &HashMap<String, Entry>) -> serde_json::Value {
         "panic": o.report.as_ref().err(),
     })
 }
-fn table(outcomes: &[Outcome], entries: &HashMap<String, Entry>) {
-    println!(
-        "{:<24}{:<44}{}",
+fn table(outcomes: &[Outcome], entries: &HashMap<String, Entry>) -> String {
+    let mut text = format!(
+        "{:<24}{:<44}{}\n",
         "equation",
         "code",
         RUNGS.map(|r| format!("{:<15}", format!("{r} error/bound"))).concat()
@@ -159,16 +154,17 @@ fn table(outcomes: &[Outcome], entries: &HashMap<String, Entry>) {
         let verdict = if o.holds() { "" } else { " FAILS" };
         let line =
             format!("{:<24}{:<44}{cells}", o.check.id, code.unwrap_or("-"));
-        println!("{}{verdict}", line.trim_end());
+        text += &format!("{}{verdict}\n", line.trim_end());
     }
     let broken: Vec<&Outcome> =
         outcomes.iter().filter(|o| !o.holds()).collect();
     let ids: Vec<&str> = broken.iter().map(|o| o.check.id).collect();
     for o in &broken {
-        println!("\n{}", o.explain(&ids));
+        text += &format!("\n{}\n", o.explain(&ids));
     }
-    match broken.len() {
-        0 => println!("\n{} equations, every bound holds", outcomes.len()),
-        n => println!("\n{} equations, {n} do not hold", outcomes.len()),
+    let n = outcomes.len();
+    text + &match broken.len() {
+        0 => format!("\n{n} equations, every bound holds\n"),
+        bad => format!("\n{n} equations, {bad} do not hold\n"),
     }
 }

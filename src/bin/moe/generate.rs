@@ -1,8 +1,10 @@
 //! Chapter 22. `moe generate`.
 
 use crate::output::{note, show};
-use moe_by_hand::error::Result;
-use moe_by_hand::generate::{Characters, Sampler, Stop, cache_bytes, generate};
+use moe_by_hand::error::{Error, Result};
+use moe_by_hand::generate::{
+    Characters, Decoder, Sampler, Stop, cache_bytes, generate,
+};
 use moe_by_hand::rng::Rng;
 use moe_by_hand::{hf, memory};
 use std::path::PathBuf;
@@ -11,9 +13,10 @@ use std::time::Instant;
 
 const EXAMPLES: &str = "\
 Examples:
-  moe generate --model runs/001 --prompt 'To be'
-  moe generate --model runs/001 --prompt 'To be' --greedy --max-tokens 50
-  moe generate --model runs/001 --prompt 'To be' --top-p 0.9 --seed 7";
+  moe generate --model runs/bytes-001 --prompt 'To be'
+  moe generate --model runs/bytes-001 --prompt 'To be' --greedy --max-tokens 50
+  moe generate --model runs/bytes-001 --prompt 'To be' --top-p 0.9 --seed 7
+  moe generate --model runs/bytes-001 --prompt 'To be' --window 64";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,6 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     #[arg(allow_negative_numbers = true)]
     top_p: f64,
+    /// Let each token see the last N only; `moe train --seq N` has never seen
+    /// a greater distance. Without it, all of the context
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
     /// The same seed draws the same tokens
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -51,6 +58,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let mut sampler = Sampler::new(temperature, args.top_k, args.top_p)?;
     let (model, p) = hf::load::<f32>(&args.model)?;
     let context = model.config.context;
+    let window = args.window.unwrap_or(context);
+    if window == 0 {
+        let (rule, cure) = ("a token sees itself at least", "take 1 or more");
+        return Err(Error::input("--window", window, rule, cure));
+    }
     memory::check("keys and values", cache_bytes::<f32>(&model.config))?;
     let tokens: Vec<usize> = args.prompt.bytes().map(usize::from).collect();
     let mut rng = Rng::named(args.seed, "sample");
@@ -67,8 +79,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         next.clear();
         matches!(shown, Ok(true))
     };
-    let stop =
-        generate(&model, &p, &tokens, max, &mut sampler, &mut rng, rest)?;
+    let mut decoder = Decoder::with_window(&model, window);
+    let (s, r) = (&mut sampler, &mut rng);
+    let stop = generate(&mut decoder, &p, &tokens, max, s, r, rest)?;
     let seconds = begin.elapsed().as_secs_f64();
     next += text.finish();
     next.push('\n');

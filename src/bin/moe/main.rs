@@ -12,6 +12,7 @@ mod train;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use moe_by_hand::error::Result;
+use moe_by_hand::kernel::simd::Isa;
 use std::process::ExitCode;
 
 /// A Mixture-of-Experts Transformer by hand: trains on text, generates, and
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
         }
         Err(e) => e.exit(),
     };
+    if let Err(e) = Isa::chosen() {
+        eprintln!("moe: {e}");
+        return ExitCode::from(2);
+    }
     let result: Result<ExitCode> = match cli.command {
         Command::Train(a) => train::run(a),
         Command::Generate(a) => generate::run(a),
@@ -65,7 +70,9 @@ fn asks_for_help(kind: ErrorKind) -> bool {
 }
 /// What clap says on several lines, before it repeats the usage.
 fn one_line(text: &str) -> String {
-    let said = text.split("\n\nUsage").next().unwrap_or(text);
+    let more = ["\n\nUsage", "\n\nFor more"];
+    let end = more.iter().filter_map(|m| text.find(m)).min();
+    let said = &text[..end.unwrap_or(text.len())];
     let said = said.trim_start_matches("error: ");
     let words: Vec<&str> = said.split_whitespace().collect();
     format!("{}; see --help", words.join(" "))

@@ -3,7 +3,7 @@
 use crate::progress::{Progress, say};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
-use moe_by_hand::generate::{self, Sampler, generate};
+use moe_by_hand::generate::{self, Decoder, Sampler, generate};
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::charts;
@@ -327,7 +327,10 @@ fn train(
     }
     sample(&t)?;
     let out = quote(out);
-    say(format!("next: moe generate --model {out} --prompt 'The '"));
+    let seq = t.options().seq;
+    say(format!(
+        "next: moe generate --model {out} --prompt 'The ' --window {seq}"
+    ));
     Ok(ExitCode::SUCCESS)
 }
 /// The checkpoint first: it refuses numbers that are not finite, and what
@@ -347,8 +350,9 @@ fn sample(t: &Trainer) -> Result<()> {
         all += text.push(token);
         true
     };
-    let (model, p) = (&t.model, &t.params);
-    generate(model, p, &first, 200, &mut sampler, &mut rng, each)?;
+    // Not farther back than the training sequences reached.
+    let mut d = Decoder::with_window(&t.model, t.options().seq);
+    generate(&mut d, &t.params, &first, 200, &mut sampler, &mut rng, each)?;
     all += text.finish();
     // What an untrained model writes may steer a terminal.
     let harmless = |c: char| match c {
