@@ -14,6 +14,21 @@ use std::sync::Arc;
 /// h = x + attention(norm₁(x)), y = h + moe(norm₂(h)).
 ///
 /// Source: Xiong et al. 2020 (pre-norm).
+///
+/// ```
+/// use moe_by_hand::{block::Block, config::Config, nn::rope::Rope};
+/// use moe_by_hand::layer::{Layer, Shape};
+/// use moe_by_hand::params::Layout;
+/// let config = Config::preset("tiny").unwrap();
+/// let rope = Rope::new(config.head, 3, config.rope_theta).into();
+/// let mut layout = Layout::default();
+/// let block = Block::new(layout.builder(), &config, rope);
+/// // Where attention and experts write nothing, the stream passes as it is.
+/// let (p, x) = (layout.zeros(), [2.5; 3 * 64]);
+/// let mut a = block.acts(Shape { batch: 1, time: 3 });
+/// block.forward(&p, &x, &mut a);
+/// assert_eq!(a.y, x);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Block {
     /// Before attention.

@@ -16,6 +16,17 @@ use std::sync::Arc;
 
 /// A decoder-only Transformer; what its blocks are is open, so that a wrong
 /// block can be trained and caught by the same code as the right one.
+///
+/// ```
+/// use moe_by_hand::{config::Config, layer::Shape, model::Model};
+/// let m = Model::new(Config::preset("tiny").unwrap()).unwrap();
+/// let (p, shape) = (m.layout.zeros(), Shape { batch: 1, time: 2 });
+/// let mut a = m.acts(shape, false);
+/// m.forward(&p, &[7, 3], &mut a);
+/// // All weights 0: every token is as likely as any other, ln V nats each.
+/// let sum: f64 = m.loss(&[3, 9], &mut a);
+/// approx::assert_abs_diff_eq!(sum, 2.0 * 1000f64.ln(), epsilon = 1e-12);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model<B = Block> {
     /// The table of θ.

@@ -85,3 +85,16 @@ impl Layer for LayerNorm {
 fn gradients() {
     assert_layer(|b| LayerNorm::new(b, 6), Shape { batch: 2, time: 3 }, 6);
 }
+
+/// README shows the heart of this file; it shall be what stands here.
+#[test]
+fn readme_quotes_this_file() {
+    let (readme, file) =
+        (include_str!("../README.md"), include_str!("student.rs"));
+    let quote = readme.split("```rust,ignore\n").nth(1);
+    let quote = quote.and_then(|q| q.split("```").next()).expect("a quote");
+    let squeeze = |s: &str| s.split_whitespace().collect::<String>();
+    for part in quote.split("\n\n") {
+        assert!(squeeze(file).contains(&squeeze(part)), "README:\n{part}");
+    }
+}

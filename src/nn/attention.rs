@@ -112,6 +112,28 @@ pub struct Heads {
 /// Causal attention with rotary positions: y = concat(heads)·Wₒ.
 ///
 /// Sources: Shazeer 2019 (one key head), Ainslie et al. 2023 (groups).
+///
+/// ```
+/// use moe_by_hand::layer::{Layer, Shape};
+/// use moe_by_hand::nn::{attention::{Attention, Heads}, rope::Rope};
+/// use moe_by_hand::params::Layout;
+/// use std::sync::Arc;
+/// let mut layout = Layout::default();
+/// let heads = Heads { heads: 1, kv_heads: 1, head: 2 };
+/// let rope = Arc::new(Rope::new(2, 2, 1e4));
+/// let attention = Attention::new(layout.builder(), 2, heads, rope);
+/// let mut p = layout.zeros();
+/// for w in p.data.chunks_mut(4) {
+///     w.copy_from_slice(&[1.0, 0.0, 0.0, 1.0]); // four times the identity
+/// }
+/// let mut a = attention.acts(Shape { batch: 1, time: 2 });
+/// attention.forward(&p, &[1.0, 0.0, 0.0, 1.0], &mut a);
+/// // The first position sees itself. The second scores −sin(1)/√2 with the
+/// // first and 1/√2 with itself.
+/// assert_eq!(a.y[..2], [1.0, 0.0]);
+/// let odds: f64 = ((1.0 + 1f64.sin()) / 2f64.sqrt()).exp();
+/// approx::assert_abs_diff_eq!(a.y[3], odds / (1.0 + odds), epsilon = 1e-15);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Attention {
     /// [d, heads·head]

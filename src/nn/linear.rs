@@ -62,6 +62,19 @@ pub fn linear_backward<T: Real>(
 }
 
 /// Y = X·W, no bias.
+///
+/// ```
+/// use moe_by_hand::layer::{Layer, Shape};
+/// use moe_by_hand::nn::linear::Linear;
+/// use moe_by_hand::params::Layout;
+/// let mut layout = Layout::default();
+/// let linear = Linear::new(layout.builder(), 2, 1);
+/// let mut p = layout.zeros();
+/// p[linear.w].copy_from_slice(&[3.0, 4.0]);
+/// let mut a = linear.acts(Shape { batch: 1, time: 2 });
+/// linear.forward(&p, &[1.0, 0.0, 1.0, 10.0], &mut a);
+/// assert_eq!(a.y, [3.0, 43.0]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// [d, f]

@@ -176,6 +176,23 @@ pub struct Experts {
     pub intermediate: usize,
 }
 /// y = Σₑ wₑ(x)·fₑ(x) over the k experts that the router chose.
+///
+/// ```
+/// use moe_by_hand::layer::{Layer, Shape};
+/// use moe_by_hand::nn::moe::{Experts, Moe};
+/// use moe_by_hand::params::Layout;
+/// let mut layout = Layout::default();
+/// let sizes = Experts { experts: 2, top_k: 2, intermediate: 1 };
+/// let moe = Moe::new(layout.builder(), 1, sizes);
+/// let mut p = layout.zeros();
+/// // Scores (1, 0); then w1, w3, w2 of either expert: at x = 1 they give
+/// // 2·silu(1) and −silu(1).
+/// p.data.copy_from_slice(&[1.0, 0.0, 1.0, 2.0, 1.0, 1.0, -1.0, 1.0]);
+/// let mut a = moe.acts(Shape { batch: 1, time: 1 });
+/// moe.forward(&p, &[1.0], &mut a);
+/// // σ(1)·2·silu(1) − σ(−1)·silu(1), silu(1) = σ(1) = 0.731059
+/// approx::assert_abs_diff_eq!(a.y[0], 0.872281, epsilon = 1e-6);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Moe {
     /// Chooses and weighs.

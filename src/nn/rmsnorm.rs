@@ -98,6 +98,20 @@ pub fn rmsnorm_backward<T: Real>(
 }
 
 /// y = γ ⊙ x/rms(x), with a learned gain γ for each column.
+///
+/// ```
+/// use moe_by_hand::layer::{Layer, Shape};
+/// use moe_by_hand::nn::rmsnorm::RmsNorm;
+/// use moe_by_hand::params::Layout;
+/// let mut layout = Layout::default();
+/// let norm = RmsNorm::new(layout.builder(), 2, 0.0);
+/// let mut p = layout.zeros();
+/// p[norm.gain].copy_from_slice(&[1.0, 2.0]);
+/// let mut a = norm.acts(Shape { batch: 1, time: 1 });
+/// norm.forward(&p, &[3.0, 4.0], &mut a);
+/// approx::assert_abs_diff_eq!(a.y[0], 0.848528, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(a.y[1], 2.0 * 1.131371, epsilon = 1e-6);
+/// ```
 #[derive(Clone, Debug)]
 pub struct RmsNorm {
     /// γ: [d]

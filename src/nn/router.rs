@@ -109,6 +109,22 @@ pub fn z_loss_backward<T: Real>(dz: &mut [T], dsum: T, lse: T, p: &[T]) {
 /// What the whole batch decides, the balance loss and the z-loss, is not
 /// computed here: the layer hands out sums over its rows as a second output
 /// ([`RouterActs::stats`]) and receives their gradients.
+///
+/// ```
+/// use moe_by_hand::layer::{Layer, Shape};
+/// use moe_by_hand::nn::router::Router;
+/// use moe_by_hand::params::Layout;
+/// let mut layout = Layout::default();
+/// let router = Router::new(layout.builder(), 1, 4, 2);
+/// let mut p = layout.zeros();
+/// p.data.copy_from_slice(&[2.0, 1.0, 0.0, -1.0]); // the scores of x = 1
+/// let mut a = router.acts(Shape { batch: 1, time: 1 });
+/// router.forward(&p, &[1.0], &mut a);
+/// assert_eq!(a.choice, [0, 1]);
+/// approx::assert_abs_diff_eq!(a.weight[0], 0.731059, epsilon = 5e-7);
+/// approx::assert_abs_diff_eq!(a.stats[0], 0.643914, epsilon = 5e-7); // load
+/// assert_eq!(a.stats[4..8], [1.0, 1.0, 0.0, 0.0]); // count
+/// ```
 #[derive(Clone, Debug)]
 pub struct Router {
     /// [d, e]
