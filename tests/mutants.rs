@@ -18,7 +18,8 @@ use moe_by_hand::train::step::{Coefficients, Step};
 use std::fmt::Write;
 use wrong::net::{BATCH, Net, SHAPE, Slip, TARGETS, TOKENS, config};
 use wrong::optimizer::{Fault, library, literal, stepped};
-use wrong::twin::{Mistake, Twin};
+use wrong::twin::Mistake::{self, *};
+use wrong::twin::Twin;
 
 /// All losses, of a size at which each of them matters.
 const ALL: Coefficients = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };
@@ -94,6 +95,41 @@ fn halves(count: usize) -> Params<f64> {
     }
     sum
 }
+
+/// The mistakes of a block, in words.
+const MISTAKES: [(Mistake, &str); 31] = [
+    (ExtraR, "RMSNorm: extra factor r"),
+    (NoGain, "RMSNorm: gain missing in x̄"),
+    (GainSet, "RMSNorm: γ̄ = for +="),
+    (SumForMean, "RMSNorm: 1/D missing"),
+    (NoEps, "RMSNorm: ε missing in r"),
+    (OrderSwapped, "norm before its sub-layer"),
+    (NoResidual, "residual missing"),
+    (NoRope, "RoPE missing"),
+    (RopeSign, "RoPE: wrong sign"),
+    (RopeNtk, "RoPE: NTK base in backward only"),
+    (NoDelta, "softmax: Δ missing"),
+    (NoScale, "1/√d missing in K̄"),
+    (MaskShift, "causal mask off by one"),
+    (GroupSet, "KV group sum: = for +="),
+    (GroupModulo, "KV group: h mod K for ⌊h/g⌋"),
+    (Transposed, "W̄ₒ transposed"),
+    (InputSet, "attention x̄: = for += (of v)"),
+    (Stale, "attention: stale input in W̄"),
+    (SiluSlope, "SiLU′ = σ"),
+    (ExpertInputSet, "SwiGLU x̄: = for += (second product)"),
+    (WeightSet, "W̄₁: = for +="),
+    (IdleStale, "idle expert's gradient left stale"),
+    (NoWeight, "expert's weight missing in ō"),
+    (GatherSet, "gather: = for +="),
+    (RouterCut, "router gradient missing"),
+    (NoRenorm, "renormalisation's Jacobian missing"),
+    (Leak, "gradient leaks to experts not chosen"),
+    (AuxCut, "aux + z gradient missing"),
+    (AuxTimesK, "aux off by factor k"),
+    (ZSign, "z-loss: sign"),
+    (ZNoLse, "z-loss: ℓ missing"),
+];
 
 /// What others would have said of the whole gradient.
 struct Others {
@@ -224,7 +260,7 @@ fn table(rows: &[Row]) -> String {
 
 fn rows() -> Vec<Row> {
     let mut rows = vec![];
-    for (m, name) in Mistake::ALL {
+    for (m, name) in MISTAKES {
         let report = of_block(&[m]).and(of_model(&[m], &[]));
         rows.push(Row { name, report, others: Some(others(&[m], &[])) });
     }

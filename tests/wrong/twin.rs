@@ -63,43 +63,6 @@ pub(crate) enum Mistake {
 }
 use Mistake::*;
 
-impl Mistake {
-    /// Each, and what it is in words.
-    pub(crate) const ALL: [(Self, &'static str); 31] = [
-        (ExtraR, "RMSNorm: extra factor r"),
-        (NoGain, "RMSNorm: gain missing in x̄"),
-        (GainSet, "RMSNorm: γ̄ = for +="),
-        (SumForMean, "RMSNorm: 1/D missing"),
-        (NoEps, "RMSNorm: ε missing in r"),
-        (OrderSwapped, "norm before its sub-layer"),
-        (NoResidual, "residual missing"),
-        (NoRope, "RoPE missing"),
-        (RopeSign, "RoPE: wrong sign"),
-        (RopeNtk, "RoPE: NTK base in backward only"),
-        (NoDelta, "softmax: Δ missing"),
-        (NoScale, "1/√d missing in K̄"),
-        (MaskShift, "causal mask off by one"),
-        (GroupSet, "KV group sum: = for +="),
-        (GroupModulo, "KV group: h mod K for ⌊h/g⌋"),
-        (Transposed, "W̄ₒ transposed"),
-        (InputSet, "attention x̄: = for += (of v)"),
-        (Stale, "attention: stale input in W̄"),
-        (SiluSlope, "SiLU′ = σ"),
-        (ExpertInputSet, "SwiGLU x̄: = for += (second product)"),
-        (WeightSet, "W̄₁: = for +="),
-        (IdleStale, "idle expert's gradient left stale"),
-        (NoWeight, "expert's weight missing in ō"),
-        (GatherSet, "gather: = for +="),
-        (RouterCut, "router gradient missing"),
-        (NoRenorm, "renormalisation's Jacobian missing"),
-        (Leak, "gradient leaks to experts not chosen"),
-        (AuxCut, "aux + z gradient missing"),
-        (AuxTimesK, "aux off by factor k"),
-        (ZSign, "z-loss: sign"),
-        (ZNoLse, "z-loss: ℓ missing"),
-    ];
-}
-
 /// A pre-norm block of attention and experts, as
 /// [`Block`](moe_by_hand::block::Block): the same parameters under the same
 /// names, so the same initial values too.
