@@ -7,12 +7,13 @@
 mod wrong;
 
 use moe_by_hand::gradcheck::{
-    Measure, Plan, Report, Rung, gap, layer, measure, normals,
+    Function, Measure, Plan, Report, Rung, gap, layer, measure, normals,
 };
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::params::{Builder, Params};
+use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::step::{Coefficients, Step};
 use std::fmt::Write;
@@ -325,4 +326,46 @@ fn the_twin_is_the_library() {
     step.forward(&model, &p, BATCH);
     step.backward(&model, &p, BATCH, 1.0);
     of_shards(step.finish(&model)).assert("the library's shards");
+}
+
+// What a failure says --------------------------------------------------------
+
+/// Right, but so steep that a difference is off by its h².
+struct Steep;
+impl Function for Steep {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        (vec![(T::of(1000.0) * x[0][0]).exp()], vec![])
+    }
+    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+        vec![vec![1000.0 * (1000.0 * x[0][0]).exp() * dy[0]]]
+    }
+}
+/// The lines of what is broken of a tensor.
+fn lines(report: &Report, tensor: &str) -> String {
+    let of = report.clone().only(tensor).measures.into_iter();
+    of.filter(|m| !m.holds()).map(|m| format!("{m}\n")).collect()
+}
+
+#[test]
+fn a_failure_says_what_it_usually_means() {
+    let alone = |ce, aux, z, wrong: &[Mistake], slips: &[Slip]| {
+        let net = Net::new(Coefficients { ce, aux, z }, wrong, slips);
+        let x = net.split(&net.params());
+        measure(&net, &net.names(), x, Plan::MODEL)
+    };
+    let says = |report: Report, tensor: &str, words: &str| {
+        let text = lines(&report, tensor);
+        assert!(text.contains(words), "`{words}` in: {text}");
+    };
+    let sum = alone(1.0, 0.0, 0.0, &[], &[Slip::SumForMean]);
+    says(sum, "head.w", "ratio 8.0000 (n or 1/n: a sum for a mean");
+    let sign = alone(0.0, 0.0, 1.0, &[ZSign], &[]);
+    says(sign, "layers.1.moe.router.w", "ratio -1.0000 (−1: a sign)");
+    let twice = alone(0.0, 1.0, 0.0, &[AuxTimesK], &[]);
+    says(twice, "layers.1.moe.router.w", "ratio 2.0000 (2: counted twice)");
+    let cut = of_block(&[RouterCut]);
+    says(cut, "moe.router.w", "ratio 0.0000 (0: a path is missing)");
+    let names = ["x".to_string()];
+    let steep = measure(&Steep, &names, vec![vec![0.0]], Plan::LAYER);
+    says(steep, "x", "the difference is inexact, choose another seed");
 }
