@@ -266,8 +266,10 @@ fn table(all: &[(Run, Vec<Run>)]) {
         println!("{name:<13}{gap:>+8.3} from the mean of the right: {says}");
     }
 }
+/// A line of the points that this finds in a bug's runs.
+type Points<'a> = &'a dyn Fn(&(Run, Vec<Run>)) -> Vec<(f64, f64)>;
 fn figures(all: &[(Run, Vec<Run>)], out: &Path) -> Result<()> {
-    let lines = |of: &dyn Fn(&(Run, Vec<Run>)) -> Vec<(f64, f64)>| {
+    let lines = |of: Points| {
         let line = |(bug, run): (&Bug, _)| Line {
             name: bug.name.into(),
             points: thin(&of(run), 100),
