@@ -134,6 +134,23 @@ fn decay_ends_where_its_parameter_ends() {
     }
 }
 
+/// The experts write even where they are idle; a layer that does not must
+/// not leave the last step's gradient behind.
+#[test]
+fn what_nobody_wrote_is_zeroed() {
+    let mut layout = Layout::default();
+    let mut b = layout.builder();
+    let written = b.param("written", [2], Role::Bias);
+    let idle = b.param("idle", [3], Role::Bias);
+    let mut dp = layout.zeros::<f64>();
+    dp.data.fill(f64::NAN);
+    dp.begin();
+    dp[written][0] += 1.0;
+    dp.finish(&layout);
+    assert_eq!(dp[written], [1.0, 0.0], "set, then added to");
+    assert_eq!(dp[idle], [0.0; 3], "zeroed");
+}
+
 #[test]
 fn threads_do_not_matter() {
     let of = |n| on_threads(n, || run(trainer(wide())));
