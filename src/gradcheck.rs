@@ -297,10 +297,14 @@ fn adjoint<F: Function>(
 /// use moe_by_hand::gradcheck::hint;
 /// assert_eq!(hint(-1.0), "−1: a sign");
 /// assert_eq!(hint(8.0), "n or 1/n: a sum for a mean, or a mean for a sum");
+/// assert_eq!(hint(5f64.sqrt()).split(':').next(), Some("√n or 1/√n"));
+/// assert_eq!(hint(-23.764), "no simple factor: a wrong or missing term");
 /// ```
 pub fn hint(ratio: f64) -> &'static str {
     let near = |r: f64| (ratio - r).abs() < 0.02 * r.abs().max(0.05);
-    let whole = |x: f64| x >= 1.5 && (x - x.round()).abs() < 0.02 * x;
+    // Of a large x, 2 % would reach the next whole number.
+    let close = |x: f64| (x - x.round()).abs() < (0.02 * x).min(0.1);
+    let whole = |x: f64| ratio > 0.0 && x >= 1.5 && close(x);
     let (n, root) = (ratio.max(1.0 / ratio), ratio * ratio);
     match () {
         () if ratio.is_nan() => "NaN: read before it was set",
