@@ -13,7 +13,7 @@ use std::f32::consts::LOG2_E;
 
 /// eˣ, lane by lane, with a relative error below 2⁻²² from −87 to 88; NaN of
 /// NaN. Below, what is left of it has an error below 2⁻¹²⁶, and from −104 on,
-/// −∞ included, it is 0; above, it is too large or ∞, and from 89 on it is ∞.
+/// −∞ included, it is 0; above, it is as near or ∞, and ∞ from 89 on.
 /// Test: `exp_over_its_whole_domain` (`tests/precision.rs`).
 ///
 /// With n = round(x·log₂e) and r = x − n·ln 2: eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, and
