@@ -10,7 +10,7 @@
 //!   Test: `each_set_runs_where_the_cpu_has_it` (`tests/simd.rs`).
 //! - *A load or store stays inside its slice.* Full ones look at the length
 //!   first, parts touch as many lanes as there are numbers, by a mask. Test:
-//!   `methods_of_a_vector`.
+//!   `methods_of_a_vector`; and every tail by `tests/precision.rs`.
 //! - *A tile stays inside its matrices.* `tile` looks at their largest
 //!   indices first. Tests: `all_sizes`, `shapes_of_the_model`, amid NaN and
 //!   guards; and a debug build looks at every index again.
