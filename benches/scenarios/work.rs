@@ -289,12 +289,13 @@ type Job = Box<dyn FnOnce(&mut dyn Work) + Send>;
 
 /// T threads that stay, each with a model of its own. A run lasts until all
 /// have done one; the caller is one of them, and between runs all wait for
-/// each other awake, for to wake a thread costs half as much as a run.
+/// each other awake, for to wake a thread costs a third of a run.
 pub(crate) struct Team {
     /// The caller's own.
     own: Box<dyn Work>,
     others: Vec<(Sender<Job>, JoinHandle<()>)>,
-    threads: usize,
+    /// T, and how many the machine runs at once.
+    counts: [u64; 2],
 }
 impl Team {
     pub(crate) fn new(threads: usize, kind: &Kind) -> Self {
@@ -309,17 +310,21 @@ impl Team {
             (send, thread::spawn(body))
         };
         let others = (1..threads).map(other).collect();
-        Self { own: single(kind), others, threads }
+        // Asked here, for it reads files.
+        let cores = thread::available_parallelism().map_or(1, |n| n.get());
+        let counts = [threads, cores].map(|n| n as u64);
+        Self { own: single(kind), others, counts }
     }
 }
 /// Begins each of n runs together with all others.
-fn together(work: &mut dyn Work, n: u64, threads: u64, done: &AtomicU64) {
-    let awake = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+fn together(
+    work: &mut dyn Work, n: u64, [threads, cores]: [u64; 2], done: &AtomicU64,
+) {
     for run in 0..=n {
         let all = (run + 1) * threads;
         done.fetch_add(1, AcqRel);
         while done.load(Acquire) < all {
-            if threads > awake {
+            if threads > cores {
                 thread::yield_now();
             } else {
                 std::hint::spin_loop();
@@ -332,19 +337,18 @@ fn together(work: &mut dyn Work, n: u64, threads: u64, done: &AtomicU64) {
 }
 impl Work for Team {
     fn run(&mut self, n: u64) -> Duration {
-        let (threads, done) =
-            (self.threads as u64, Arc::new(AtomicU64::new(0)));
+        let (counts, done) = (self.counts, Arc::new(AtomicU64::new(0)));
         for (send, _) in &self.others {
             let done = done.clone();
-            let job: Job = Box::new(move |w| together(w, n, threads, &done));
+            let job: Job = Box::new(move |w| together(w, n, counts, &done));
             send.send(job).unwrap();
         }
         // The first meeting is not timed: by then, all are awake.
-        while done.load(Acquire) < threads - 1 {
+        while done.load(Acquire) < counts[0] - 1 {
             thread::yield_now();
         }
         let start = Instant::now();
-        together(&mut *self.own, n, threads, &done);
+        together(&mut *self.own, n, counts, &done);
         start.elapsed()
     }
     fn outputs(&mut self, look: &mut dyn FnMut(&[f32])) {

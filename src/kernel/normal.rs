@@ -2,9 +2,9 @@
 //! as [`Rng::normals`], in lanes.
 //!
 //! A model's first weights are its largest computation before the first
-//! step: 345 920 logarithms, roots, sines and cosines for the preset `tiny`.
-//! One by one that is 60 % of building a model and running it once; in lanes,
-//! 20 % (scenario `dispatch_cold`).
+//! step: 345 920 numbers of logarithms, roots, sines and cosines for the
+//! preset `tiny`. Also in lanes they are half of building a model and running
+//! it once (scenario `dispatch_cold`).
 //!
 //! This is plain code, without fused products, which the compiler vectorises
 //! for each set: so each set has the same bits.

@@ -1,6 +1,5 @@
 //! Chapter 20. AdamW, its decay groups, and clipping: one pass over θ.
 
-use crate::kernel::simd::{Isa, Kernel, Simd};
 use crate::kernel::vector::{CHUNK, sum_of_squares};
 use crate::params::{Layout, Params, Role};
 use crate::real::Real;
@@ -57,7 +56,6 @@ pub const EPS: f64 = 1e-8;
 /// // gradient of the wrong scale. And the decay: 0.1·0.01.
 /// approx::assert_abs_diff_eq!(p[0], 1.0 - 0.1 - 0.001, epsilon = 1e-8);
 /// ```
-#[inline(always)] // into the sets of `adamw_with`
 #[track_caller]
 pub fn adamw<T: Real>(
     p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], r: Rates,
@@ -77,33 +75,6 @@ pub fn adamw<T: Real>(
         v[i] = b2 * v[i] + n2 * g * g;
         let update = m[i] * c1 / ((v[i] * c2).sqrt() + eps);
         p[i] = keep * p[i] - lr * update; // eq: adamw
-    }
-}
-
-/// [`adamw`], compiled for a given instruction set: the same bits, for nothing
-/// is summed or fused. Buys a tenth of `mem_train_step`.
-///
-/// # Panics
-/// If the lengths differ, or if the CPU does not have the set.
-#[track_caller]
-pub fn adamw_with<T: Real>(
-    isa: Isa, p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], r: Rates,
-) {
-    isa.run(Pass { p, m, v, g, r });
-}
-struct Pass<'a, T> {
-    p: &'a mut [T],
-    m: &'a mut [T],
-    v: &'a mut [T],
-    g: &'a [T],
-    r: Rates,
-}
-impl<T: Real> Kernel for Pass<'_, T> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { p, m, v, g, r } = self;
-        adamw(p, m, v, g, r);
     }
 }
 
@@ -175,7 +146,6 @@ impl<T: Real> AdamW<T> {
         }
         self.t += 1;
         let (t, scale, groups) = (self.t, clip(norm, max), &self.groups);
-        let isa = Isa::current();
         let decay = |decays| if decays { self.decay } else { 0.0 };
         (p.data.par_chunks_mut(CHUNK))
             .zip(self.m.data.par_chunks_mut(CHUNK))
@@ -189,9 +159,8 @@ impl<T: Real> AdamW<T> {
                     let to = (end - first).min(p.len());
                     let decay = decay(decays);
                     let (p, m) = (&mut p[at..to], &mut m[at..to]);
-                    let (v, dp) = (&mut v[at..to], &g[at..to]);
                     let rates = Rates { lr, decay, scale, t };
-                    adamw_with(isa, p, m, v, dp, rates);
+                    adamw(p, m, &mut v[at..to], &g[at..to], rates);
                     at = to;
                     if at == g.len() {
                         break;

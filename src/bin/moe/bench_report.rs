@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<File> {
         return Err(wrong(&"without scenarios", "there must be one"));
     }
     for (i, s) in file.scenarios.iter().enumerate() {
-        if !(s.median_ns > 0.0) || !s.median_ns.is_finite() {
+        if s.median_ns <= 0.0 || !s.median_ns.is_finite() {
             let value = format!("damaged ({}: {} ns)", s.id, s.median_ns);
             return Err(wrong(&value, "a median is a time above 0"));
         }
