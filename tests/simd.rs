@@ -7,8 +7,10 @@
 use moe_by_hand::kernel::matrix::{
     Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
 };
+use moe_by_hand::kernel::normal::fill_normal_with;
 use moe_by_hand::kernel::product::matmul_with;
 use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
+use moe_by_hand::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
@@ -514,5 +516,31 @@ impl Kernel for Methods {
 fn methods_of_a_vector() {
     for isa in Isa::here() {
         isa.run(Methods);
+    }
+}
+
+#[test]
+fn normal_numbers_are_the_same_stream() {
+    let rng = Rng::named(7, "layers.0.attention.wq");
+    // up to and beyond the lanes, the parts, and twice those
+    for n in (0..70).chain([511, 512, 513, 1000, 1_000_001]) {
+        let mut want = vec![0f64; n];
+        rng.clone().fill_normal(&mut want, 1.0);
+        let mut first = vec![];
+        for isa in Isa::here() {
+            let mut x = vec![f32::NAN; n];
+            fill_normal_with(isa, &mut x, &rng, 1.0);
+            let bound = 2f64.powi(-18);
+            for (i, (&x, want)) in x.iter().zip(&want).enumerate() {
+                let off = (f64::from(x) - want).abs();
+                assert!(off <= bound, "{isa} {i} of {n}: {x} for {want}");
+            }
+            let of_set = bits(&x);
+            if first.is_empty() {
+                first = of_set;
+            } else {
+                assert_eq!(of_set, first, "{isa} {n}: other bits");
+            }
+        }
     }
 }
