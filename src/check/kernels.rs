@@ -43,6 +43,12 @@ pub(super) fn fact(what: &str, holds: bool) -> Report {
 fn sum(x: impl IntoIterator<Item = f64>) -> f64 {
     x.into_iter().sum()
 }
+/// What `f` adds to n numbers that are not 0 before.
+fn added(n: usize, f: impl FnOnce(&mut [f64])) -> Vec<f64> {
+    let mut x = vec![1.0; n];
+    f(&mut x);
+    x.iter().map(|x| x - 1.0).collect()
+}
 fn worst(x: impl IntoIterator<Item = f64>) -> f64 {
     x.into_iter().map(f64::abs).fold(0.0, nan_max)
 }
@@ -135,12 +141,12 @@ impl Function for Lse {
         (x[0].chunks(N).map(soft::lse_forward).collect(), vec![])
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut dz = vec![0.0; x[0].len()];
-        for (i, z) in x[0].chunks(N).enumerate() {
-            let to = &mut dz[i * N..(i + 1) * N];
-            soft::lse_backward(to, dy[i], z, soft::lse_forward(z));
-        }
-        vec![dz]
+        vec![added(x[0].len(), |dz| {
+            for (i, z) in x[0].chunks(N).enumerate() {
+                let to = &mut dz[i * N..(i + 1) * N];
+                soft::lse_backward(to, dy[i], z, soft::lse_forward(z));
+            }
+        })]
     }
 }
 pub(super) fn lse_forward() -> Report {
@@ -261,9 +267,9 @@ impl Function for Lookup {
         (y, vec![])
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut dtable = vec![0.0; x[0].len()];
-        embedding::embedding_backward(&mut dtable, dy, &TOKENS);
-        vec![dtable]
+        vec![added(x[0].len(), |dtable| {
+            embedding::embedding_backward(dtable, dy, &TOKENS);
+        })]
     }
 }
 pub(super) fn embedding_forward() -> Report {
@@ -303,9 +309,10 @@ impl Function for Norm {
         (self.r(x).0, vec![])
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let (mut dx, mut dgain) = (x[0].clone(), vec![0.0; N]);
-        let (r, d) = (self.r(x).1, &mut dgain);
-        rmsnorm::rmsnorm_backward(&mut dx, d, dy, &x[0], &x[1], &r);
+        let (mut dx, r) = (x[0].clone(), self.r(x).1);
+        let dgain = added(N, |d| {
+            rmsnorm::rmsnorm_backward(&mut dx, d, dy, &x[0], &x[1], &r);
+        });
         vec![dx, dgain]
     }
 }
@@ -563,9 +570,9 @@ impl Function for Chosen {
     }
     fn backward(&self, x: &[Vec<f64>], dw: &[f64]) -> Vec<Vec<f64>> {
         let (w, choice) = self.forward(x);
-        let mut dp = vec![0.0; N];
-        router::renormalize_backward(&mut dp, dw, &w, &x[0], &choice);
-        vec![dp]
+        vec![added(N, |dp| {
+            router::renormalize_backward(dp, dw, &w, &x[0], &choice);
+        })]
     }
 }
 fn probabilities() -> Vec<f64> {
@@ -627,9 +634,7 @@ impl Function for Gather {
         (sorted, vec![])
     }
     fn backward(&self, _: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut dx = vec![0.0; 6];
-        moe::gather_backward(&mut dx, dy, &slots(), 2);
-        vec![dx]
+        vec![added(6, |dx| moe::gather_backward(dx, dy, &slots(), 2))]
     }
 }
 struct Combine;
@@ -763,13 +768,13 @@ impl Function for Squares {
         (vec![x[0].chunks(N).map(square).sum()], vec![])
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut dz = vec![0.0; x[0].len()];
-        for (dz, z) in dz.chunks_mut(N).zip(x[0].chunks(N)) {
-            let mut p = z.to_vec();
-            let lse = soft::softmax_forward(&mut p);
-            router::z_loss_backward(dz, dy[0], lse, &p);
-        }
-        vec![dz]
+        vec![added(x[0].len(), |dz| {
+            for (dz, z) in dz.chunks_mut(N).zip(x[0].chunks(N)) {
+                let mut p = z.to_vec();
+                let lse = soft::softmax_forward(&mut p);
+                router::z_loss_backward(dz, dy[0], lse, &p);
+            }
+        })]
     }
 }
 pub(super) fn z_loss_backward() -> Report {
