@@ -77,9 +77,8 @@ impl Preprocessor for Directives {
         let mut faults = Vec::new();
         book.for_each_chapter_mut(|chapter| {
             let file = chapter.source_path.clone().unwrap_or_default();
-            if let Some(n) = chapters::number(&file.display().to_string()) {
-                chapter.number = Some(SectionNumber::new([n]));
-            }
+            let number = chapters::number(&file.display().to_string());
+            chapter.number = number.map(|n| SectionNumber::new([n]));
             guard::mark(chapter, &src, &mut faults);
             let text = facts.expand(&chapter.content);
             chapter.content = guard::hide_backticks(&text);

@@ -112,12 +112,9 @@ pub fn symbol_index(facts: &Facts) -> String {
     for equation in &facts.registry.equations {
         if facts.shown.contains_key(&equation.id) {
             for symbol in symbols(&equation.tex) {
-                let letter = symbol.trim_start_matches(|c: char| c != ' ');
-                let letter = match letter.trim() {
-                    "" => &symbol,
-                    letter => letter,
-                };
-                let key = (letter.to_lowercase(), symbol.clone());
+                let letter = symbol.rsplit('{').next().unwrap_or_default();
+                let letter = letter.trim_end_matches('}').to_lowercase();
+                let key = (letter, symbol.clone());
                 let ids = uses.entry(key).or_default();
                 if !ids.contains(&equation.id.as_str()) {
                     ids.push(&equation.id);
@@ -200,7 +197,7 @@ pub(crate) fn symbols(tex: &str) -> Vec<String> {
                 continue;
             }
             if ACCENTS.contains(&name) {
-                accent += &format!("\\{name} ");
+                accent += &format!("\\{name}{{");
                 rest = rest.trim_start_matches([' ', '{']);
                 continue;
             }
@@ -225,7 +222,8 @@ pub(crate) fn symbols(tex: &str) -> Vec<String> {
                 }
             }
         };
-        let symbol = format!("{accent}{token}");
+        let close = "}".repeat(accent.matches('{').count());
+        let symbol = format!("{accent}{token}{close}");
         accent.clear();
         if !found.contains(&symbol) {
             found.push(symbol);
