@@ -2,7 +2,7 @@
 //! with links to code and proof, quoted source, figures, generated pages.
 
 use crate::measure::{self, Measured};
-use crate::{chapters, figures, guard, pages};
+use crate::{chapters, figures, guard, pages, typeset};
 use anyhow::{Context, Result, bail};
 use mdbook_preprocessor::book::{Book, BookItem, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -60,6 +60,7 @@ impl Preprocessor for Directives {
     fn run(&self, ctx: &PreprocessorContext, mut book: Book) -> Result<Book> {
         let root = ctx.root.parent().context("the book lies at no project")?;
         guard::config(ctx)?;
+        typeset::load(root);
         let mut problems: Vec<String> = registry::problems(root)
             .into_iter()
             .map(|p| p.to_string())

@@ -1,6 +1,7 @@
 //! Leads mdbook-katex to the formulas of the book, and only there, and looks
 //! after it: `mark` runs before it, the preprocessor `katex-guard` after it.
 
+use crate::typeset::{self, Typeset};
 use anyhow::{Context, Result, bail, ensure};
 use mdbook_katex::cfg::KatexConfig;
 use mdbook_katex::preprocess::KATEX_HEADER;
@@ -21,11 +22,19 @@ const AT: char = '\u{E004}';
 const TO: char = '\u{E005}';
 /// Stands for a backtick, which mdbook-katex pairs by rules of its own.
 const TICK: char = '\u{E006}';
+/// Before the key of a formula: one to be typeset, or one that was before.
+const KEY: char = '\u{E007}';
 
-/// A formula as mdbook-katex will find it; `place` is for messages.
+/// A formula as mdbook-katex will find it, or the key of one that it has typeset
+/// before; `place` is for messages.
 pub fn formula(place: &str, tex: &str, display: bool) -> String {
+    let (tex, key) = (tex.trim(), typeset::key(tex, display));
+    if typeset::find(&key).is_some() {
+        return format!("{FROM}{place}{KEY}{key}{AT}{KEY}{key}{TO}");
+    }
     let start = if display { DISPLAY } else { INLINE };
-    format!("{FROM}{place}{AT}{start}{} {END}{TO}", tex.trim()) // the space: no `\` may touch END
+    // The blank: no `\` may touch END.
+    format!("{FROM}{place}{KEY}{key}{AT}{start}{tex} {END}{TO}")
 }
 
 /// Hides the backticks outside formulas; the last thing before mdbook-katex.
@@ -49,8 +58,11 @@ pub fn config(ctx: &PreprocessorContext) -> Result<KatexConfig> {
         "{table}: no-css must be true; pre-render and throw-on-error too (their default)"
     );
     ensure!(
-        katex.output == "htmlAndMathml" && !katex.include_src,
-        "{table}: write output = \"htmlAndMathml\", and no include-src"
+        katex.output == "htmlAndMathml"
+            && !katex.include_src
+            && katex.macros.is_none(),
+        "{table}: write output = \"htmlAndMathml\", and neither include-src \
+         nor macros"
     );
     let (i, b) = (&katex.inline_delimiter, &katex.block_delimiter);
     let delimiters = [&i.left, &i.right, &b.left, &b.right];
@@ -102,8 +114,8 @@ pub fn mark(chapter: &mut Chapter, src: &Path, errors: &mut Vec<String>) {
         None => file.display().to_string(),
     };
 
-    if text.contains(|c| (INLINE..=TICK).contains(&c)) {
-        errors.push(format!("{}: has characters U+E000 to U+E006, which book/tool/guard.rs needs", file.display()));
+    if text.contains(|c| (INLINE..=KEY).contains(&c)) {
+        errors.push(format!("{}: has characters U+E000 to U+E007, which book/tool/guard.rs needs", file.display()));
     }
 
     let options = crate::chapters::options();
@@ -214,28 +226,50 @@ impl Preprocessor for KatexGuard {
         let (inline, display) = config(ctx)?.build_opts(&ctx.root);
         let marked = Regex::new(&format!("(?s){FROM}(.*?){AT}(.*?){TO}"))?;
         let annotation = Regex::new("(?s)<annotation .*?</annotation>")?;
-        let mut errors = Vec::new();
+        let root = ctx.root.parent().context("the book lies at no project")?;
+        typeset::load(root);
+        let (mut errors, mut used) = (Vec::new(), Typeset::new());
         book.for_each_chapter_mut(|chapter| {
             let text = marked.replace_all(&chapter.content, |c: &Captures| {
-                let left = c[2].strip_suffix(END).map(|tex| match tex.strip_prefix(DISPLAY) {
-                    Some(tex) => katex::render_with_opts(tex, &display),
-                    None => katex::render_with_opts(tex.trim_start_matches(INLINE), &inline),
-                });
-                match left {
-                    None => return seal(&annotation.replace_all(&c[2], "")),
-                    Some(Err(e)) => errors.push(format!("{}: {}", &c[1], message(&e))),
-                    Some(Ok(_)) => errors.push(format!("{}: left alone by mdbook-katex: does it run before katex-guard?", &c[1])),
-                }
-                String::new()
+                let (place, key) = c[1].split_once(KEY).unwrap_or_default();
+                let html = match c[2].strip_suffix(END) {
+                    None if c[2].starts_with(KEY) => typeset::find(key),
+                    None => Some(seal(&annotation.replace_all(&c[2], ""))),
+                    // Left alone by mdbook-katex.
+                    Some(tex) => {
+                        let made = match tex.strip_prefix(DISPLAY) {
+                            Some(tex) => katex::render_with_opts(tex, &display),
+                            None => katex::render_with_opts(
+                                tex.trim_start_matches(INLINE),
+                                &inline,
+                            ),
+                        };
+                        errors.push(match made {
+                            Err(e) => format!("{place}: {}", message(&e)),
+                            Ok(_) => format!(
+                                "{place}: left alone by mdbook-katex: does it \
+                                 run before katex-guard?"
+                            ),
+                        });
+                        None
+                    }
+                };
+                let html = html.unwrap_or_default();
+                used.insert(key.to_string(), html.clone());
+                html
             });
             if text.contains(KATEX_HEADER.trim()) {
-                errors.push(format!("{}: mdbook-katex wrote a link to the network", chapter.name));
+                errors.push(format!(
+                    "{}: mdbook-katex wrote a link to the network",
+                    chapter.name
+                ));
             }
             chapter.content = text.replace(TICK, "`");
         });
         if !errors.is_empty() {
             bail!("{} formula(s)\n  {}", errors.len(), errors.join("\n  "));
         }
+        typeset::keep(root, used)?;
         Ok(book)
     }
 }

@@ -9,6 +9,7 @@
 //! 4. `directives`: `{{#eq id}}` and its like become Markdown;
 //! 5. `pages`: the generated pages: map, notation, indexes;
 //! 6. `guard`: formulas, to mdbook-katex and back, and nothing else;
+//!    `typeset`: those that were typeset before;
 //! 7. `sources`: pages of the sources, to link to;
 //! 8. `links`: nothing leads nowhere, nothing comes from the network;
 //! 9. `make`: all of these in turn;
@@ -25,6 +26,7 @@ pub mod measure;
 pub mod pages;
 pub mod serve;
 pub mod sources;
+mod typeset;
 
 /// Line charts, of the library: the file itself, so that a changed kernel does
 /// not have the tool compiled anew.
