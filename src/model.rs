@@ -34,13 +34,13 @@ pub struct Model<B = Block> {
     /// The sizes.
     pub config: Config,
     /// E: [v, d]
-    pub(crate) embed: Param,
+    pub embed: Param,
     /// In order.
     pub blocks: Vec<B>,
     /// The last norm.
-    pub(crate) norm: RmsNorm,
+    pub norm: RmsNorm,
     /// To the logits: [d, v]
-    pub(crate) head: Linear,
+    pub head: Linear,
 }
 /// What a forward pass keeps for the backward pass.
 #[derive(Clone, Debug)]

@@ -6,8 +6,11 @@
 //! are each one loop over one slice.
 
 use crate::kernel::matrix::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
+use crate::kernel::normal::fill_normal_with;
+use crate::kernel::simd::Isa;
 use crate::real::Real;
 use crate::rng::Rng;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::ops::{Index, IndexMut, Range};
 
@@ -68,6 +71,8 @@ pub struct Layout {
     pub entries: Vec<Entry>,
     /// Length of θ.
     pub len: usize,
+    /// Those that are taken.
+    names: HashSet<String>,
 }
 
 /// Registers parameters under a dotted path.
@@ -91,7 +96,7 @@ impl Builder<'_> {
     ) -> Param {
         let name = format!("{}{name}", self.path);
         let l = &mut *self.layout;
-        assert!(l.entries.iter().all(|e| e.name != name), "{name} is taken");
+        assert!(l.names.insert(name.clone()), "{name} is taken");
         let (len, id) = (shape.iter().product(), l.entries.len());
         let param = Param { at: l.len, len, cols: shape[N - 1], id };
         l.len += len;
@@ -157,8 +162,18 @@ impl Layout {
             match e.role {
                 Role::Gain => values.fill(T::ONE),
                 Role::Bias => values.fill(T::ZERO),
-                role => Rng::named(seed, &e.name)
-                    .fill_normal(values, init.sigma(&e.shape, role, layers)),
+                role => {
+                    let mut rng = Rng::named(seed, &e.name);
+                    let sigma = init.sigma(&e.shape, role, layers);
+                    match T::f32s_mut(values) {
+                        // the same numbers, up to rounding
+                        Some(values) => {
+                            let isa = Isa::current();
+                            fill_normal_with(isa, values, &rng, sigma);
+                        }
+                        None => rng.fill_normal(values, sigma),
+                    }
+                }
             }
         }
         p

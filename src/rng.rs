@@ -2,6 +2,16 @@
 
 use crate::real::Real;
 
+/// The factor of the generator's step.
+pub(crate) const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+
+/// What a state gives out. Its low bits are poor: fold it, and turn it by
+/// what its five highest bits say.
+#[inline(always)]
+pub(crate) fn permute(s: u64) -> u32 {
+    (((s >> 18 ^ s) >> 27) as u32).rotate_right((s >> 59) as u32)
+}
+
 /// PCG32: a linear congruential generator whose output is permuted.
 ///
 /// s ← 6364136223846793005·s + c mod 2⁶⁴, with an odd increment c for each
@@ -39,12 +49,12 @@ impl Rng {
     pub fn bits(&mut self) -> u32 {
         let s = self.state;
         // eq: prng-lcg
-        self.state = s
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(self.increment);
-        // The low bits of such a state are poor: fold it, and turn it by what
-        // its five highest bits say.
-        (((s >> 18 ^ s) >> 27) as u32).rotate_right((s >> 59) as u32)
+        self.state = s.wrapping_mul(MULTIPLIER).wrapping_add(self.increment);
+        permute(s)
+    }
+    /// The state, and the increment.
+    pub(crate) fn state(&self) -> (u64, u64) {
+        (self.state, self.increment)
     }
     /// Uniform in [0, 1), with all 53 bits of an `f64`.
     pub fn uniform(&mut self) -> f64 {

@@ -5,9 +5,12 @@
 
 use moe_by_hand::config::Config;
 use moe_by_hand::layer::Shape;
+use moe_by_hand::memory::{self, Training};
 use moe_by_hand::model::Model;
 use moe_by_hand::train::data::Text;
-use moe_by_hand::train::options::{Options, memory};
+use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::options::{self, Options};
+use moe_by_hand::train::step::{Coefficients, Step, shards};
 use moe_by_hand::train::trainer::Trainer;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -124,9 +127,45 @@ fn memory_is_known_before() {
     for o in [options(), large, again] {
         let text = text().id.bytes;
         let threads = rayon::current_num_threads();
-        let said = memory(&config(), &o, text, threads) as f64;
+        let said = options::memory(&config(), &o, text, threads) as f64;
         let (taken, _) = bytes(|| trainer(o.clone()));
         let ratio = said / taken as f64;
         assert!((0.9..1.1).contains(&ratio), "{said} for {taken}, {o:?}");
+    }
+}
+
+/// What `moe info` says of each part, within 1 %: a flag for each tensor, and
+/// sums by chunk, are not said.
+#[test]
+fn each_part_is_known_before() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (preset, batch, time) in
+        [("tiny", 2, 8), ("tiny", 8, 64), ("small", 2, 32), ("bytes", 12, 64)]
+    {
+        let c = Config::preset(preset).unwrap();
+        let m = Model::new(c.clone()).unwrap();
+        let s = Shape { batch, time };
+        let said = Training::new(&c, s, shards(s), false);
+        let what = format!("{preset} {batch} × {time}");
+        let near = |part: &str, said: u64, taken: usize| {
+            let ratio = said as f64 / taken as f64;
+            println!("{what}, {part}: {said} said, {taken} taken");
+            assert!((0.99..=1.01).contains(&ratio), "{what}, {part}: {ratio}");
+        };
+        let (taken, _p) = bytes(|| m.init::<f32>(0));
+        near("weights", said.weights, taken);
+        let adam = || AdamW::<f32>::new(&m.layout, 0.1, Decay::Weights);
+        let (taken, _adam) = bytes(adam);
+        near("moments", said.moments, taken);
+        let coef = Coefficients { ce: 1.0, aux: 0.01, z: 0.0 };
+        let n = shards(s);
+        let (taken, _step) = bytes(|| Step::<f32>::new(&m, s, n, coef, false));
+        // The rotary table lies in the model.
+        let rotary = 8 * (c.context * c.head) as u64;
+        let step = said.gradients + said.activations - rotary;
+        near("gradients and activations", step, taken);
+        let attention = &m.blocks[0].attention;
+        let (taken, _cache) = bytes(|| attention.cache::<f32>());
+        near("cache", memory::cache(&c), taken * c.layers);
     }
 }

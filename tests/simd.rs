@@ -7,8 +7,10 @@
 use moe_by_hand::kernel::matrix::{
     Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
 };
+use moe_by_hand::kernel::normal::fill_normal_with;
 use moe_by_hand::kernel::product::matmul_with;
 use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
+use moe_by_hand::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
@@ -173,9 +175,11 @@ fn each_set_runs_where_the_cpu_has_it() {
 #[test]
 fn all_sizes() {
     for isa in Isa::here() {
-        // every m and n at a depth that changes from each to the next
-        for m in 0..=33 {
-            for n in 0..=33 {
+        // every m and n at a depth that changes from each to the next; for
+        // Miri, a thousand times slower, some of them
+        let few = |x: usize| !cfg!(miri) || [0, 1, 7, 13, 33].contains(&x);
+        for m in (0..=33).filter(|&m| few(m)) {
+            for n in (0..=33).filter(|&n| few(n)) {
                 for (form, t) in forms().into_iter().enumerate() {
                     let k = DEPTHS[(m + 2 * n + 4 * form) % DEPTHS.len()];
                     let op = if (m + n / 2) % 2 == 0 { Set } else { Add };
@@ -184,8 +188,8 @@ fn all_sizes() {
             }
         }
         // every depth, across the edges of a tile
-        for k in 0..=33 {
-            for m in [1, 5, 6, 7, 13, 25] {
+        for k in (0..=33).filter(|&k| few(k)) {
+            for m in [1, 5, 6, 7, 13, 25].into_iter().filter(|&m| few(m)) {
                 for n in [1, 4, 17, 31, 65, 130] {
                     for t in forms() {
                         let op = if (k + m) % 2 == 0 { Set } else { Add };
@@ -471,6 +475,19 @@ impl Kernel for Methods {
             let got = lanes(s.scale(s.splat(-1.5), s.splat(n as f32)));
             assert_eq!(got, vec![-1.5 * 2f32.powi(n); w], "{} 2^{n}", S::ISA);
         }
+        // beyond: nothing worth mentioning, and more than any number
+        for n in -150..-126 {
+            let got = lanes(s.scale(s.splat(1.5), s.splat(n as f32)));
+            let most = 1.5 * 2f64.powi(n) + 2f64.powi(-149);
+            let fits = got.iter().all(|&x| (0.0..=most).contains(&(x as f64)));
+            assert!(fits, "{} 2^{n}: {got:?}", S::ISA);
+        }
+        let got = lanes(s.scale(s.splat(1.5), s.splat(128.0)));
+        assert_eq!(got, vec![inf; w], "{} 2^128", S::ISA);
+        for n in [0.0, nan] {
+            let got = lanes(s.scale(s.splat(nan), s.splat(n)));
+            assert!(got.iter().all(|x| x.is_nan()), "{} of NaN", S::ISA);
+        }
         // Parts: what lies beyond is neither read nor written.
         let x = random(w + 3, 6);
         for n in 0..=w + 3 {
@@ -499,5 +516,31 @@ impl Kernel for Methods {
 fn methods_of_a_vector() {
     for isa in Isa::here() {
         isa.run(Methods);
+    }
+}
+
+#[test]
+fn normal_numbers_are_the_same_stream() {
+    let rng = Rng::named(7, "layers.0.attention.wq");
+    // up to and beyond the lanes, the parts, and twice those
+    for n in (0..70).chain([511, 512, 513, 1000, 1_000_001]) {
+        let mut want = vec![0f64; n];
+        rng.clone().fill_normal(&mut want, 1.0);
+        let mut first = vec![];
+        for isa in Isa::here() {
+            let mut x = vec![f32::NAN; n];
+            fill_normal_with(isa, &mut x, &rng, 1.0);
+            let bound = 2f64.powi(-18);
+            for (i, (&x, want)) in x.iter().zip(&want).enumerate() {
+                let off = (f64::from(x) - want).abs();
+                assert!(off <= bound, "{isa} {i} of {n}: {x} for {want}");
+            }
+            let of_set = bits(&x);
+            if first.is_empty() {
+                first = of_set;
+            } else {
+                assert_eq!(of_set, first, "{isa} {n}: other bits");
+            }
+        }
     }
 }

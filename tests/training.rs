@@ -4,13 +4,15 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Error;
 use moe_by_hand::file::write_atomic;
+use moe_by_hand::kernel::vector::CHUNK;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
-use moe_by_hand::params::Params;
+use moe_by_hand::params::{Layout, Params, Role};
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::metrics::Metrics;
+use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::step::{Coefficients, Step};
 use moe_by_hand::train::trainer::Trainer;
@@ -92,6 +94,61 @@ fn learns() {
     }
     let after = t.validate();
     assert!(after < before / 2.0, "from {before} to {after}");
+}
+
+/// Every window counts once, however many chunks a thread takes.
+#[test]
+fn validation_is_the_mean_of_its_windows() {
+    let long: Vec<u8> = (0..20_000u32).map(|i| (i * i % 251) as u8).collect();
+    let text = Text::new(long);
+    let mut t = Trainer::new(model(), text.clone(), options()).unwrap();
+    let (m, time) = (model(), options().seq);
+    let one = Shape { batch: 1, time };
+    let (mut a, mut sum, mut count) = (m.acts(one, false), 0.0, 0);
+    for w in text.validation().windows(time + 1).step_by(time) {
+        let w: Vec<usize> = w.iter().map(|&b| b.into()).collect();
+        m.forward(&t.params, &w[..time], &mut a);
+        sum += f64::from(m.loss(&w[1..], &mut a));
+        count += time;
+    }
+    assert!(count > 3 * 512, "several chunks: {count} rows");
+    let off = on_threads(1, || t.validate()) - sum / count as f64;
+    assert!(off.abs() < 1e-5, "{off:e}");
+}
+
+/// Where decay begins and ends inside a chunk of θ that is not the first.
+#[test]
+fn decay_ends_where_its_parameter_ends() {
+    let mut layout = Layout::default();
+    let mut b = layout.builder();
+    b.param("w", [1, CHUNK + 10], Role::Weight);
+    b.param("gain", [20], Role::Gain);
+    b.param("v", [1, 30], Role::Weight);
+    let (mut p, dp) = (layout.zeros::<f64>(), layout.zeros());
+    p.data.fill(1.0);
+    AdamW::new(&layout, 0.5, Decay::Weights).step(&mut p, &dp, 0.1, 1.0);
+    for (i, &p) in p.data.iter().enumerate() {
+        let gain = (CHUNK + 10..CHUNK + 30).contains(&i);
+        let want = if gain { 1.0 } else { 0.95 };
+        assert!((p - want).abs() < 1e-15, "θ[{i}] = {p}");
+    }
+}
+
+/// The experts write even where they are idle; a layer that does not must
+/// not leave the last step's gradient behind.
+#[test]
+fn what_nobody_wrote_is_zeroed() {
+    let mut layout = Layout::default();
+    let mut b = layout.builder();
+    let written = b.param("written", [2], Role::Bias);
+    let idle = b.param("idle", [3], Role::Bias);
+    let mut dp = layout.zeros::<f64>();
+    dp.data.fill(f64::NAN);
+    dp.begin();
+    dp[written][0] += 1.0;
+    dp.finish(&layout);
+    assert_eq!(dp[written], [1.0, 0.0], "set, then added to");
+    assert_eq!(dp[idle], [0.0; 3], "zeroed");
 }
 
 #[test]

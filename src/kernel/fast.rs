@@ -11,8 +11,10 @@
 use crate::kernel::simd::{Kernel, Simd};
 use std::f32::consts::LOG2_E;
 
-/// eˣ, lane by lane, with a relative error below 2⁻²² from −87 to 88; beyond,
-/// the value at that end; NaN of NaN.
+/// eˣ, lane by lane, with a relative error below 2⁻²² from −87 to 88; NaN of
+/// NaN. Below, what is left of it has an error below 2⁻¹²⁶, and from −104 on,
+/// −∞ included, it is 0; above, it is as near or ∞, and ∞ from 89 on.
+/// Test: `exp_over_its_whole_domain` (`tests/precision.rs`).
 ///
 /// With n = round(x·log₂e) and r = x − n·ln 2: eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, and
 /// eʳ is a polynomial of degree 6. ln 2 is taken off in two parts, of which
@@ -33,7 +35,7 @@ fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     ];
     let k = |x| s.splat(x);
     // In this order a NaN comes through.
-    let x = s.min(k(88.0), s.max(k(-87.0), x));
+    let x = s.min(k(89.0), s.max(k(-104.0), x));
     let n = s.sub(s.fma(x, k(LOG2_E), k(MAGIC)), k(MAGIC));
     let r = s.fma(n, k(-LN2_HIGH), x);
     let r = s.fma(n, k(-LN2_LOW), r);
@@ -105,6 +107,7 @@ macro_rules! update {
 fn total<S: Simd>(s: S, a: [S::V; 4]) -> f32 {
     s.reduce_sum(s.add(s.add(a[0], a[1]), s.add(a[2], a[3])))
 }
+/// The largest number of x, −∞ if there is none: a NaN is passed over.
 #[inline(always)]
 fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
     let low = f32::NEG_INFINITY;
@@ -139,7 +142,7 @@ fn exp_sum<S: Simd>(s: S, z: &mut [f32], m: f32, c: f32) -> f32 {
         acc[i % 4] = s.add(acc[i % 4], v);
     }
     if full * S::W < z.len() {
-        // The missing lanes are e^−87, nothing beside the 1 of the maximum.
+        // The missing lanes are e^−∞ = 0.
         let z = &mut z[full * S::W..];
         let v = s.sub(s.load_or(z, f32::NEG_INFINITY), m);
         let v = exp(s, s.mul(v, c));
@@ -148,11 +151,16 @@ fn exp_sum<S: Simd>(s: S, z: &mut [f32], m: f32, c: f32) -> f32 {
     }
     total(s, acc)
 }
+/// Whether all of z is −∞, given its [`max`], which overlooks a NaN.
+#[inline(always)]
+fn nothing(z: &[f32], m: f32) -> bool {
+    m == f32::NEG_INFINITY && !z.iter().any(|z| z.is_nan())
+}
 /// Replaces z by softmax(c·z), c > 0; returns its log-sum-exp.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, z: &mut [f32], c: f32) -> f32 {
     let m = max(s, z);
-    if m == f32::NEG_INFINITY {
+    if nothing(z, m) {
         z.fill(0.0);
         return m;
     }
@@ -165,7 +173,7 @@ fn softmax<S: Simd>(s: S, z: &mut [f32], c: f32) -> f32 {
 #[inline(always)]
 fn lse<S: Simd>(s: S, z: &[f32]) -> f32 {
     let (m, low) = (max(s, z), f32::NEG_INFINITY);
-    if m == low {
+    if nothing(z, m) {
         return m;
     }
     let top = s.splat(m);

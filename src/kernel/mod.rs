@@ -8,6 +8,7 @@
 pub mod activation;
 pub mod fast;
 pub mod matrix;
+pub mod normal;
 pub mod product;
 pub mod simd;
 pub mod softmax;

@@ -10,7 +10,7 @@
 //!   Test: `each_set_runs_where_the_cpu_has_it` (`tests/simd.rs`).
 //! - *A load or store stays inside its slice.* Full ones look at the length
 //!   first, parts touch as many lanes as there are numbers, by a mask. Test:
-//!   `methods_of_a_vector`.
+//!   `methods_of_a_vector`; and every tail by `tests/precision.rs`.
 //! - *A tile stays inside its matrices.* `tile` looks at their largest
 //!   indices first. Tests: `all_sizes`, `shapes_of_the_model`, amid NaN and
 //!   guards; and a debug build looks at every index again.
@@ -208,7 +208,8 @@ pub trait Simd: Copy {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// √a.
     fn sqrt(self, a: Self::V) -> Self::V;
-    /// a·2ⁿ for whole n from −126 to 127.
+    /// a·2ⁿ for whole n from −126 to 127; 0 or what is left of it down to
+    /// −150, ∞ or that number at 128; NaN of NaN.
     fn scale(self, a: Self::V, n: Self::V) -> Self::V;
     /// The lanes of a and b in turn: a₀ b₀ a₁ b₁ …, in two halves.
     fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
@@ -350,8 +351,9 @@ impl Simd for Avx2 {
         min(a, b: __m256) -> __m256 = _mm256_min_ps(a, b);
         sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
         scale(a, n: __m256) -> __m256 = {
-            // 2ⁿ has the exponent n + 127 and nothing else
-            let n = _mm256_cvtps_epi32(_mm256_add_ps(n, _mm256_set1_ps(127.0)));
+            // 2ⁿ has the exponent n + 127 and nothing else; 0 has 0, ∞ 255
+            let n = _mm256_add_ps(n, _mm256_set1_ps(127.0));
+            let n = _mm256_cvtps_epi32(_mm256_max_ps(n, _mm256_setzero_ps()));
             _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n)))
         };
         zip(a, b: __m256) -> (__m256, __m256) = {
@@ -438,9 +440,10 @@ impl Simd for Neon {
             vbslq_f32(vcltq_f32(a, b), a, b);
         sqrt(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);
         scale(a, n: float32x4_t) -> float32x4_t = {
-            // 2ⁿ has the exponent n + 127 and nothing else
-            let n = vcvtq_s32_f32(vaddq_f32(n, vdupq_n_f32(127.0)));
-            vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(n)))
+            // 2ⁿ has the exponent n + 127 and nothing else; 0 has 0, which
+            // is also what a negative number becomes, ∞ 255
+            let n = vcvtq_u32_f32(vaddq_f32(n, vdupq_n_f32(127.0)));
+            vmulq_f32(a, vreinterpretq_f32_u32(vshlq_n_u32::<23>(n)))
         };
         zip(a, b: float32x4_t) -> (float32x4_t, float32x4_t) =
             (vzip1q_f32(a, b), vzip2q_f32(a, b));
@@ -513,7 +516,8 @@ impl Simd for Portable {
         max(a, b) = if a > b { a } else { b };
         min(a, b) = if a < b { a } else { b };
         sqrt(a) = a.sqrt();
-        // 2ⁿ has the exponent n + 127 and nothing else
+        // 2ⁿ has the exponent n + 127 and nothing else; 0 has 0, which is
+        // also what a negative number becomes, ∞ 255
         scale(a, n) = a * f32::from_bits(((n + 127.0) as u32) << 23);
     }
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! Chapter 21. The command `moe`.
 
+mod bench_report;
 mod check;
 mod converge;
 mod generate;
@@ -37,6 +38,8 @@ enum Command {
     Converge(converge::Args),
     /// Parameters, memory and work of a model
     Info(info::Args),
+    /// Compare what `cargo bench` measured, here and elsewhere
+    BenchReport(bench_report::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Oracle(a) => oracle::run(a),
         Command::Converge(a) => converge::run(a),
         Command::Info(a) => info::run(a),
+        Command::BenchReport(a) => bench_report::run(a),
     };
     result.unwrap_or_else(|e| {
         eprintln!("moe: {e}");

@@ -1,0 +1,371 @@
+//! Chapter 4. Rung T8, the tester is tested: every planted mistake has to be
+//! caught, and the same code without a mistake has to pass.
+//!
+//! `cargo test --test mutants -- --nocapture` prints the table.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod wrong;
+
+use moe_by_hand::gradcheck::{
+    Function, Measure, Plan, Report, Rung, gap, layer, measure, normals,
+};
+use moe_by_hand::kernel::vector::dot;
+use moe_by_hand::layer::Shape;
+use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::params::{Builder, Params};
+use moe_by_hand::real::Real;
+use moe_by_hand::rng::Rng;
+use moe_by_hand::train::step::{Coefficients, Step};
+use std::fmt::Write;
+use wrong::net::{BATCH, Net, SHAPE, Slip, TARGETS, TOKENS, config};
+use wrong::optimizer::{Fault, library, literal, stepped};
+use wrong::twin::Mistake::{self, *};
+use wrong::twin::Twin;
+
+/// All losses, of a size at which each of them matters.
+const ALL: Coefficients = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };
+/// The losses as a run of training has them.
+const USUAL: Coefficients = Coefficients { ce: 1.0, aux: 0.01, z: 0.001 };
+const AGAIN: &str = "backward again on used buffers";
+
+/// At which an expert is idle in the block.
+const SEED: u64 = 1;
+/// T1 and T2 of the block, and backward a second time.
+fn of_block(wrong: &[Mistake]) -> Report {
+    let build = |b: Builder| Twin::new(b, &config(), wrong);
+    layer(build, Shape { batch: 2, time: 3 }, config().hidden, SEED)
+}
+/// T2 and T3 of the whole model, and T4.
+fn of_model(wrong: &[Mistake], slips: &[Slip]) -> Report {
+    let net = Net::new(ALL, wrong, slips);
+    let x = net.split(&net.params());
+    let mut report = measure(&net, &net.names(), x, Plan::MODEL);
+    report.measures.push(slope(&net));
+    report
+}
+/// T4, as in the library's list of proofs.
+fn slope(net: &Net) -> Measure {
+    let p = net.params();
+    let mut u = normals(p.data.len(), 1.0, &mut Rng::named(2, "slope"));
+    let norm = dot(&u, &u).sqrt();
+    u.iter_mut().for_each(|u| *u /= norm);
+    let exact = dot(&net.gradient(&p, 1.0).data, &u);
+    let at = |h: f64| {
+        let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
+        net.loss(&p.like(moved.collect())).0
+    };
+    let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
+    let ratio = error(1e-2) / error(1e-3);
+    Measure {
+        rung: Rung::T4,
+        what: "slope".into(),
+        error: (ratio - 100.0).abs(),
+        bound: 10.0,
+        detail: String::new(),
+    }
+}
+/// T7 of the optimizer: θ after each step against the formula.
+fn of_optimizer(theta: &[f64]) -> Report {
+    Report::default().with("θ", gap(theta, &literal()), 1e-12)
+}
+/// T7 of the gradient of shards against that of the whole batch.
+fn of_shards(shards: &Params<f64>) -> Report {
+    let net = Net::new(ALL, &[], &[]);
+    let whole = net.gradient(&net.params(), 1.0);
+    let size = dot(&whole.data, &whole.data).sqrt();
+    let error = gap(&shards.data, &whole.data) / size;
+    Report::default().with("shards", error, 1e-13)
+}
+/// The mean of the gradients of the first `count` halves of the batch, each
+/// with the balance of its own.
+fn halves(count: usize) -> Params<f64> {
+    let net = Net::new(ALL, &[], &[]);
+    let (m, p) = (&net.model, net.params());
+    let mut sum = m.layout.zeros();
+    for i in 0..count {
+        let half = i * 4..(i + 1) * 4;
+        let tokens = &TOKENS[half.clone()];
+        let b = Batch { tokens, targets: &TARGETS[half] };
+        let shape = Shape { batch: 1, ..SHAPE };
+        let mut step = Step::new(m, shape, 1, ALL, false);
+        step.begin();
+        step.forward(m, &p, b);
+        step.backward(m, &p, b, 0.5);
+        let dp = step.finish(m);
+        sum.data.iter_mut().zip(&dp.data).for_each(|(s, d)| *s += d);
+    }
+    sum
+}
+
+/// The mistakes of a block, in words.
+const MISTAKES: [(Mistake, &str); 31] = [
+    (ExtraR, "RMSNorm: extra factor r"),
+    (NoGain, "RMSNorm: gain missing in x̄"),
+    (GainSet, "RMSNorm: γ̄ = for +="),
+    (SumForMean, "RMSNorm: 1/D missing"),
+    (NoEps, "RMSNorm: ε missing in r"),
+    (OrderSwapped, "norm before its sub-layer"),
+    (NoResidual, "residual missing"),
+    (NoRope, "RoPE missing"),
+    (RopeSign, "RoPE: wrong sign"),
+    (RopeNtk, "RoPE: NTK base in backward only"),
+    (NoDelta, "softmax: Δ missing"),
+    (NoScale, "1/√d missing in K̄"),
+    (MaskShift, "causal mask off by one"),
+    (GroupSet, "KV group sum: = for +="),
+    (GroupModulo, "KV group: h mod K for ⌊h/g⌋"),
+    (Transposed, "W̄ₒ transposed"),
+    (InputSet, "attention x̄: = for += (of v)"),
+    (Stale, "attention: stale input in W̄"),
+    (SiluSlope, "SiLU′ = σ"),
+    (ExpertInputSet, "SwiGLU x̄: = for += (second product)"),
+    (WeightSet, "W̄₁: = for +="),
+    (IdleStale, "idle expert's gradient left stale"),
+    (NoWeight, "expert's weight missing in ō"),
+    (GatherSet, "gather: = for +="),
+    (RouterCut, "router gradient missing"),
+    (NoRenorm, "renormalisation's Jacobian missing"),
+    (Leak, "gradient leaks to experts not chosen"),
+    (AuxCut, "aux + z gradient missing"),
+    (AuxTimesK, "aux off by factor k"),
+    (ZSign, "z-loss: sign"),
+    (ZNoLse, "z-loss: ℓ missing"),
+];
+
+/// What others would have said of the whole gradient.
+struct Others {
+    cosine: f64,
+    /// ‖a − b‖ / (‖a‖ + ‖b‖)
+    relative: f64,
+    /// minitorch: one random element of each tensor within 1e-2 + 1e-2·|n|;
+    /// the probability that none of them shows the mistake.
+    r1: f64,
+    /// llm.c on the CPU: every element within 2e-2.
+    r3: bool,
+    /// torch.autograd.gradcheck: every element within 1e-5 + 1e-3·|n|.
+    r4: bool,
+}
+fn others(wrong: &[Mistake], slips: &[Slip]) -> Others {
+    let gradient = |wrong, slips| {
+        let net = Net::new(USUAL, wrong, slips);
+        net.gradient(&net.params(), 1.0)
+    };
+    let right = Net::new(USUAL, &[], &[]);
+    let (a, n) = (gradient(wrong, slips), gradient(&[], &[]));
+    let norm = |v: &[f64]| dot(v, v).sqrt();
+    let (size_a, size_n) = (norm(&a.data), norm(&n.data));
+    let off: Vec<f64> =
+        a.data.iter().zip(&n.data).map(|(a, n)| (a - n).abs()).collect();
+    let within = |absolute: f64, relative: f64| -> Vec<bool> {
+        let each = off.iter().zip(&n.data);
+        each.map(|(off, n)| *off <= absolute + relative * n.abs()).collect()
+    };
+    let (one, llm_c, torch) =
+        (within(1e-2, 1e-2), within(2e-2, 0.0), within(1e-5, 1e-3));
+    let mut r1 = 1.0;
+    for e in &right.model.layout.entries {
+        let of = &one[e.param.range()];
+        r1 *= of.iter().filter(|&&fine| fine).count() as f64 / of.len() as f64;
+    }
+    Others {
+        cosine: dot(&a.data, &n.data) / (size_a * size_n),
+        relative: norm(&off) / (size_a + size_n),
+        r1,
+        r3: llm_c.into_iter().all(|fine| fine),
+        r4: torch.into_iter().all(|fine| fine),
+    }
+}
+
+/// One line of the table.
+struct Row {
+    name: &'static str,
+    report: Report,
+    others: Option<Others>,
+}
+impl Row {
+    /// The largest error of a rung, where it is beyond its bound; a blank
+    /// where the rung sees nothing, a dash where it does not look.
+    fn cell(&self, rung: Rung) -> String {
+        let of = |m: &&Measure| m.rung == rung && m.what != AGAIN;
+        let mut measures = self.report.measures.iter().filter(of).peekable();
+        if measures.peek().is_none() {
+            return "-".into();
+        }
+        worst(measures)
+    }
+    fn again(&self) -> String {
+        worst(self.report.measures.iter().filter(|m| m.what == AGAIN))
+    }
+}
+/// Of those that are broken, how many times its bound the worst error is.
+fn worst<'a>(measures: impl Iterator<Item = &'a Measure>) -> String {
+    let broken = measures.filter(|m| !m.holds());
+    let share = |m: &Measure| m.error / m.bound;
+    let nan = |m: f64, s: f64| if s > m || s.is_nan() { s } else { m };
+    match broken.map(share).reduce(nan) {
+        None => String::new(),
+        Some(share) if share.is_nan() => "NaN".into(),
+        Some(share) => format!("{share:.0e}"),
+    }
+}
+fn table(rows: &[Row]) -> String {
+    let mut out = String::from(
+        "\nHow many times its bound the worst error of each rung is; blank: \
+         not seen; -: not measured.\nwhole gradient of a model: cosine with \
+         the right one, ‖a − b‖/(‖a‖ + ‖b‖).\nR1 minitorch (one random element \
+         a tensor, 1e-2 + 1e-2·|n|): how probable it is that it sees nothing.\n\
+         R3 llm.c, CPU (2e-2); R4 torch.autograd.gradcheck (1e-5 + 1e-3·|n|).\n\n",
+    );
+    let _ = writeln!(
+        out,
+        "{:<38}{:>7}{:>7}{:>7}{:>7}{:>7}{:>7}{:>11}{:>10}  {:<12}{:<8}R4",
+        "mistake",
+        "T1",
+        "again",
+        "T2",
+        "T3",
+        "T4",
+        "T7",
+        "cosine",
+        "relative",
+        "R1",
+        "R3"
+    );
+    for r in rows {
+        let of = |rung| format!("{:>7}", r.cell(rung));
+        let [t1, t2, t3, t4, t7] =
+            [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T7].map(of);
+        let said = r.others.as_ref().map_or(
+            format!("{:>11}{:>10}  {:<12}{:<8}-", "-", "-", "-", "-"),
+            |o| {
+                let say = |fine| if fine { "passes" } else { "caught" };
+                let r1 = match o.r1 {
+                    1.0 => "passes".into(),
+                    ..5e-4 => "caught".into(),
+                    p => format!("{:.1} %", 100.0 * p),
+                };
+                let (cosine, relative) = (o.cosine, o.relative);
+                let (r3, r4) = (say(o.r3), say(o.r4));
+                format!("{cosine:>11.6}{relative:>10.1e}  {r1:<12}{r3:<8}{r4}")
+            },
+        );
+        let _ = writeln!(
+            out,
+            "{:<38}{t1}{:>7}{t2}{t3}{t4}{t7}{said}",
+            r.name,
+            r.again()
+        );
+    }
+    out
+}
+
+fn rows() -> Vec<Row> {
+    let mut rows = vec![];
+    for (m, name) in MISTAKES {
+        let report = of_block(&[m]).and(of_model(&[m], &[]));
+        rows.push(Row { name, report, others: Some(others(&[m], &[])) });
+    }
+    for (s, name) in Slip::ALL {
+        let report = of_model(&[], &[s]);
+        rows.push(Row { name, report, others: Some(others(&[], &[s])) });
+    }
+    for (name, shards) in
+        [("shards: balance of each its own", 2), ("shards: the last lost", 1)]
+    {
+        let report = of_shards(&halves(shards));
+        rows.push(Row { name, report, others: None });
+    }
+    for (f, name) in Fault::ALL {
+        let report = of_optimizer(&stepped(&[f]));
+        rows.push(Row { name, report, others: None });
+    }
+    rows
+}
+
+#[test]
+fn every_mistake_is_caught() {
+    let rows = rows();
+    println!("{}", table(&rows));
+    let missed = rows.iter().filter(|r| r.report.holds());
+    let missed: Vec<_> = missed.map(|r| r.name).collect();
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+#[test]
+fn without_a_mistake_all_holds() {
+    let report = of_block(&[]);
+    let e = config().experts;
+    let idle = (0..e).any(|e| !report.choices.contains(&e));
+    assert!(idle, "an expert has to be idle: choose another seed");
+    report.and(of_model(&[], &[])).assert("the twin");
+    of_optimizer(&library()).assert("the library's optimizer");
+    let o = others(&[], &[]);
+    assert!(o.r1 == 1.0 && o.r3 && o.r4 && o.relative == 0.0, "the others");
+}
+
+#[test]
+fn the_twin_is_the_library() {
+    let twin = Net::new(ALL, &[], &[]);
+    let (model, p) = (Model::new(config()).unwrap(), twin.params());
+    let names = |m: &moe_by_hand::params::Layout| {
+        let named = m.entries.iter().map(|e| (e.name.clone(), e.param));
+        named.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&model.layout), names(&twin.model.layout), "θ");
+    let mut step = Step::new(&model, SHAPE, 1, ALL, false);
+    step.begin();
+    let losses = step.forward(&model, &p, BATCH);
+    step.backward(&model, &p, BATCH, 1.0);
+    let dp = step.finish(&model);
+    assert!((losses.total - twin.loss(&p).0).abs() < 1e-13, "loss");
+    let off = gap(&dp.data, &twin.gradient(&p, 1.0).data);
+    assert!(off < 1e-13, "gradient: {off:e}");
+    // In two shards, too.
+    let mut step = Step::new(&model, SHAPE, 2, ALL, false);
+    step.begin();
+    step.forward(&model, &p, BATCH);
+    step.backward(&model, &p, BATCH, 1.0);
+    of_shards(step.finish(&model)).assert("the library's shards");
+}
+
+// What a failure says --------------------------------------------------------
+
+/// Right, but so steep that a difference is off by its h².
+struct Steep;
+impl Function for Steep {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        (vec![(T::of(1000.0) * x[0][0]).exp()], vec![])
+    }
+    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+        vec![vec![1000.0 * (1000.0 * x[0][0]).exp() * dy[0]]]
+    }
+}
+/// The lines of what is broken of a tensor.
+fn lines(report: &Report, tensor: &str) -> String {
+    let of = report.clone().only(tensor).measures.into_iter();
+    of.filter(|m| !m.holds()).map(|m| format!("{m}\n")).collect()
+}
+
+#[test]
+fn a_failure_says_what_it_usually_means() {
+    let alone = |ce, aux, z, wrong: &[Mistake], slips: &[Slip]| {
+        let net = Net::new(Coefficients { ce, aux, z }, wrong, slips);
+        let x = net.split(&net.params());
+        measure(&net, &net.names(), x, Plan::MODEL)
+    };
+    let says = |report: Report, tensor: &str, words: &str| {
+        let text = lines(&report, tensor);
+        assert!(text.contains(words), "`{words}` in: {text}");
+    };
+    let sum = alone(1.0, 0.0, 0.0, &[], &[Slip::SumForMean]);
+    says(sum, "head.w", "ratio 8.0000 (n or 1/n: a sum for a mean");
+    let sign = alone(0.0, 0.0, 1.0, &[ZSign], &[]);
+    says(sign, "layers.1.moe.router.w", "ratio -1.0000 (−1: a sign)");
+    let twice = alone(0.0, 1.0, 0.0, &[AuxTimesK], &[]);
+    says(twice, "layers.1.moe.router.w", "ratio 2.0000 (2: counted twice)");
+    let cut = of_block(&[RouterCut]);
+    says(cut, "moe.router.w", "ratio 0.0000 (0: a path is missing)");
+    let names = ["x".to_string()];
+    let steep = measure(&Steep, &names, vec![vec![0.0]], Plan::LAYER);
+    says(steep, "x", "the difference is inexact, choose another seed");
+}

@@ -1,0 +1,346 @@
+//! Chapter 1. Five bugs of the prior art, trained: the loss falls for all of
+//! them. What T1 says stands beside it.
+#![allow(clippy::unwrap_used, reason = "an example may panic")]
+
+mod twin;
+
+use clap::Parser;
+use moe_by_hand::config::Config;
+use moe_by_hand::error::{Error, Result};
+use moe_by_hand::figure::{Figure, Line, Panel, thin};
+use moe_by_hand::file::write_atomic;
+use moe_by_hand::gradcheck::{Rung, layer};
+use moe_by_hand::layer::Shape;
+use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::params::Builder;
+use moe_by_hand::train::data::{Text, draw};
+use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::options::Options;
+use moe_by_hand::train::step::{Coefficients, Step};
+use moe_by_hand::train::trainer::{CLIP, DECAY, Trainer};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use twin::{Mistake, Twin};
+
+/// Train the right backward and five wrong ones, one by one and together.
+///
+/// Each is trained on one fixed batch and on the text, in about two minutes
+/// in all, and beside each loss stands what rung T1 says of the same block.
+/// loss.svg and load.svg are written to --out.
+#[derive(Parser)]
+struct Args {
+    /// What to train on, UTF-8 [default: the project's own words]
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Where to write the figures
+    #[arg(long, value_name = "DIR", default_value = "runs/five_bugs")]
+    out: PathBuf,
+    /// Steps of each run
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    steps: usize,
+    /// Runs at a time [default: one per core]; changes no number
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// What is trained: a name, its mistakes, and with how many seeds.
+struct Bug {
+    name: &'static str,
+    wrong: &'static [Mistake],
+    seeds: u64,
+}
+const BUGS: [Bug; 7] = [
+    bug("correct", &[], SEEDS),
+    bug("extra r", &[Mistake::ExtraR], 1),
+    bug("wrong order", &[Mistake::OrderSwapped], 1),
+    bug("no RoPE", &[Mistake::NoRope], 1),
+    bug("router cut", &[Mistake::RouterCut], SEEDS),
+    bug("aux cut", &[Mistake::AuxCut], SEEDS),
+    bug(
+        "first four",
+        &[
+            Mistake::ExtraR,
+            Mistake::OrderSwapped,
+            Mistake::NoRope,
+            Mistake::RouterCut,
+        ],
+        1,
+    ),
+];
+const fn bug(name: &'static str, wrong: &'static [Mistake], seeds: u64) -> Bug {
+    Bug { name, wrong, seeds }
+}
+const SEEDS: u64 = 4;
+
+fn config() -> Config {
+    Config {
+        vocab: 256,
+        hidden: 32,
+        layers: 2,
+        heads: 4,
+        kv_heads: 1,
+        head: 8,
+        experts: 4,
+        top_k: 2,
+        intermediate: 64,
+        context: 32,
+        init: 0.05,
+        ..Config::preset("tiny").unwrap()
+    }
+}
+fn options(seed: u64, steps: usize) -> Options {
+    let (batch, seq, lr, z_loss) = (8, 32, 3e-3, 1e-3);
+    Options { steps, batch, seq, lr, seed, z_loss, ..Options::default() }
+}
+fn model(wrong: &[Mistake]) -> Result<Model<Twin>> {
+    Model::with_blocks(config(), |b, c| Twin::new(b, c, wrong))
+}
+
+/// A run: what each step's loss was, the validation loss now and then, and
+/// each layer's load, as the largest share times E.
+#[derive(Clone, Default)]
+struct Run {
+    losses: Vec<(f64, f64)>,
+    validation: Vec<(f64, f64)>,
+    load: Vec<Vec<(f64, f64)>>,
+}
+impl Run {
+    fn last(points: &[(f64, f64)]) -> f64 {
+        points.last().map_or(f64::NAN, |p| p.1)
+    }
+    /// The mean of the last tenth: one batch tells little of a router.
+    fn load(points: &[(f64, f64)]) -> f64 {
+        let tail = &points[points.len() - points.len().div_ceil(10)..];
+        tail.iter().map(|p| p.1).sum::<f64>() / tail.len() as f64
+    }
+}
+/// Streamed text, by the project's own trainer.
+fn stream(bug: &Bug, text: &Text, seed: u64, steps: usize) -> Result<Run> {
+    let mut t =
+        Trainer::new(model(bug.wrong)?, text.clone(), options(seed, steps))?;
+    let mut run = Run::default();
+    // The whole validation part at the end; a curve for the first seed.
+    let every = if seed == 0 { steps.div_ceil(6) } else { steps };
+    run.validation.push((0.0, t.validate()));
+    while !t.done() {
+        let m = t.step()?;
+        let at = m.step as f64;
+        run.losses.push((at, m.ce));
+        let mut loads = vec![];
+        for share in t.load() {
+            let most = share.iter().fold(0.0, |m: f64, &s| m.max(s));
+            loads.push((at, most * share.len() as f64));
+        }
+        run.load.resize(loads.len(), vec![]);
+        run.load.iter_mut().zip(loads).for_each(|(l, p)| l.push(p));
+        if m.step % every == 0 || t.done() {
+            run.validation.push((at, t.validate()));
+        }
+    }
+    Ok(run)
+}
+/// One fixed batch, the first that seed 0 draws.
+fn one_batch(bug: &Bug, text: &Text, steps: usize) -> Result<Run> {
+    let (m, o) = (model(bug.wrong)?, options(0, steps));
+    let (shape, schedule) = (o.shape(), o.schedule()?);
+    let mut tokens = vec![0; shape.rows()];
+    let mut targets = tokens.clone();
+    draw(&mut tokens, &mut targets, text.train(), shape, 0, 1, 0);
+    let batch = Batch { tokens: &tokens, targets: &targets };
+    let coef = Coefficients { ce: 1.0, aux: o.aux, z: o.z_loss };
+    let mut p = m.init::<f32>(o.seed);
+    let mut adam = AdamW::new(&m.layout, DECAY, Decay::Weights);
+    let mut gradient = Step::new(&m, shape, 1, coef, false);
+    let mut run = Run::default();
+    for step in 1..=steps {
+        let ce = gradient.accumulate(&m, &p, batch).ce;
+        run.losses.push((step as f64, ce.into()));
+        let dp = gradient.finish(&m);
+        adam.step(&mut p, dp, schedule.rate(step), CLIP);
+    }
+    Ok(run)
+}
+/// The worst error of T1 against its bound, of a small block of this kind.
+fn t1(bug: &Bug) -> (f64, f64) {
+    let c = Config { hidden: 16, head: 4, intermediate: 7, ..config() };
+    let build = |b: Builder| Twin::new(b, &c, bug.wrong);
+    let r = layer(build, Shape { batch: 2, time: 3 }, c.hidden, 1);
+    r.worst(Rung::T1).map_or((f64::NAN, f64::NAN), |m| (m.error, m.bound))
+}
+
+/// All runs, so many at a time: for each bug one batch, and each seed.
+fn runs(
+    text: &Text, steps: usize, threads: usize,
+) -> Result<Vec<(Run, Vec<Run>)>> {
+    // The long runs first.
+    let mut jobs: Vec<(usize, Option<u64>)> = vec![];
+    for (i, bug) in BUGS.iter().enumerate() {
+        jobs.extend((0..bug.seeds).map(|seed| (i, Some(seed))));
+    }
+    jobs.extend((0..BUGS.len()).map(|i| (i, None)));
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let work = || {
+        // One thread for each run: the runs themselves are parallel.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        pool.unwrap().install(|| {
+            while let Some(&(i, seed)) =
+                jobs.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                let bug = &BUGS[i];
+                let run = match seed {
+                    Some(seed) => stream(bug, text, seed, steps),
+                    None => one_batch(bug, text, steps),
+                };
+                let mut done = done.lock().unwrap();
+                done.push((i, seed, run));
+                let of = seed
+                    .map_or("one batch".into(), |s| format!("text, seed {s}"));
+                let (n, all, name) = (done.len(), jobs.len(), bug.name);
+                eprintln!("{n:>2}/{all} {name}: {of}");
+            }
+        });
+    };
+    std::thread::scope(|s| {
+        (0..threads.max(1)).for_each(|_| {
+            s.spawn(work);
+        });
+    });
+    let mut all: Vec<(Run, Vec<Run>)> = BUGS
+        .iter()
+        .map(|b| (Run::default(), vec![Run::default(); b.seeds as usize]))
+        .collect();
+    for (i, seed, run) in done.into_inner().unwrap() {
+        match seed {
+            None => all[i].0 = run?,
+            Some(seed) => all[i].1[seed as usize] = run?,
+        }
+    }
+    Ok(all)
+}
+
+fn table(all: &[(Run, Vec<Run>)]) {
+    println!(
+        "{:<13}{:>10}{:>12}{:>8}{:>8}   T1 error/bound",
+        "backward", "one batch", "validation", "load 1", "load 2"
+    );
+    for (bug, (one, seeds)) in BUGS.iter().zip(all) {
+        let (error, bound) = t1(bug);
+        let verdict = if error <= bound { "holds" } else { "broken" };
+        let loads: String = seeds[0]
+            .load
+            .iter()
+            .map(|l| format!("{:>8.2}", Run::load(l)))
+            .collect();
+        println!(
+            "{:<13}{:>10.3}{:>12.3}{loads}   {error:.0e}/{bound:.0e} {verdict}",
+            bug.name,
+            Run::last(&one.losses),
+            Run::last(&seeds[0].validation),
+        );
+    }
+    println!("\nvalidation by seed");
+    for (bug, (_, seeds)) in BUGS.iter().zip(all) {
+        if seeds.len() > 1 {
+            let of = |r: &Run| format!("{:>8.3}", Run::last(&r.validation));
+            let each: String = seeds.iter().map(of).collect();
+            println!("{:<13}{each}", bug.name);
+        }
+    }
+    let ends = |i: usize| all[i].1.iter().map(|r| Run::last(&r.validation));
+    let (low, high) =
+        ends(0).fold((f64::INFINITY, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
+    println!(
+        "\nFour seeds of the right backward lie between {low:.3} and {high:.3}: \
+         a spread of {:.3}.",
+        high - low
+    );
+    for (i, bug) in BUGS.iter().enumerate().skip(1) {
+        let mean = ends(i).sum::<f64>() / all[i].1.len() as f64;
+        let right = ends(0).sum::<f64>() / all[0].1.len() as f64;
+        let (gap, name) = (mean - right, bug.name);
+        let inside = gap.abs() <= high - low;
+        let says = if inside { "inside" } else { "outside" };
+        println!("{name:<13}{gap:>+8.3} from the mean of the right: {says}");
+    }
+}
+/// A line of the points that this finds in a bug's runs.
+type Points<'a> = &'a dyn Fn(&(Run, Vec<Run>)) -> Vec<(f64, f64)>;
+fn figures(all: &[(Run, Vec<Run>)], out: &Path) -> Result<()> {
+    let lines = |of: Points| {
+        let line = |(bug, run): (&Bug, _)| Line {
+            name: bug.name.into(),
+            points: thin(&of(run), 100),
+        };
+        BUGS.iter().zip(all).map(line).collect::<Vec<_>>()
+    };
+    let panel =
+        |title: &str, lines, mark| Panel { title: title.into(), lines, mark };
+    let right = Run::last(&all[0].1[0].validation);
+    let loss = Figure {
+        title: "Wrong gradients learn".into(),
+        about: format!(
+            "The loss falls for the correct backward and for six wrong ones, \
+             on one batch and on text. The correct one ends at {right:.2} \
+             on the validation text, and two of the wrong ones beside it."
+        ),
+        x: "step".into(),
+        y: "nats for each byte".into(),
+        panels: vec![
+            panel("one fixed batch", lines(&|r| r.0.losses.clone()), None),
+            panel(
+                "validation text",
+                lines(&|r| r.1[0].validation.clone()),
+                None,
+            ),
+        ],
+    };
+    let of_layer = |l: usize| {
+        let of = move |r: &(Run, Vec<Run>)| thin(&r.1[0].load[l], 30);
+        panel(&format!("layer {l}"), lines(&of), Some((1.0, "uniform".into())))
+    };
+    let load = Figure {
+        title: "What the loss does not show".into(),
+        about: "The load of the busiest expert over the mean of all, in each \
+                layer. Where the router's gradient or the balance loss is \
+                cut, it stays above that of the correct backward."
+            .into(),
+        x: "step".into(),
+        y: "busiest expert, over the mean".into(),
+        panels: (0..all[0].1[0].load.len()).map(of_layer).collect(),
+    };
+    let cure = "choose another --out, or correct the permissions";
+    fs::create_dir_all(out).map_err(|e| Error::io(out, e, cure))?;
+    for (name, figure) in [("loss.svg", loss), ("load.svg", load)] {
+        let svg = figure.svg();
+        write_atomic(&out.join(name), |w| w.write_all(svg.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn run(args: Args) -> Result<()> {
+    let text = match &args.text {
+        Some(path) => Text::read(path)?,
+        None => Text::of_project(&std::env::current_dir().unwrap())?,
+    };
+    let (bytes, sha) = (text.id.bytes, &text.id.sha256);
+    eprintln!("{bytes} bytes of text, SHA-256 {sha}");
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or_else(cores);
+    let all = runs(&text, args.steps, threads)?;
+    table(&all);
+    figures(&all, &args.out)?;
+    println!("\nfigures: loss.svg, load.svg in {}", args.out.display());
+    Ok(())
+}
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("five_bugs: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

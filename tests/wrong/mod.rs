@@ -1,0 +1,5 @@
+//! Chapter 4. Twins of the library's code, each with a place for mistakes.
+
+pub(crate) mod net;
+pub(crate) mod optimizer;
+pub(crate) mod twin;

@@ -1,0 +1,184 @@
+//! Chapter 4. The whole model's backward once more, around twins, with a
+//! place for mistakes of its own.
+
+use super::twin::{Mistake, Twin, TwinActs};
+use moe_by_hand::config::Config;
+use moe_by_hand::gradcheck::Function;
+use moe_by_hand::layer::{Layer, Shape};
+use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::nn::embedding::embedding_backward;
+use moe_by_hand::nn::loss::{balance_backward, cross_entropy_backward};
+use moe_by_hand::params::{Params, Role};
+use moe_by_hand::real::Real;
+use moe_by_hand::rng::Rng;
+use moe_by_hand::train::step::{Coefficients, Step};
+
+/// What is wrong in the backward of a model, around its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slip {
+    EmbeddingSet,
+    EmbeddingShift,
+    SumForMean,
+    TargetShift,
+    HeadStale,
+    NormSkipped,
+    BlocksUpwards,
+    AuxOverN,
+}
+use Slip::*;
+
+impl Slip {
+    pub(crate) const ALL: [(Self, &'static str); 8] = [
+        (EmbeddingSet, "embedding: = for +="),
+        (EmbeddingShift, "embedding: rows off by one token"),
+        (SumForMean, "cross-entropy: 1/N missing"),
+        (TargetShift, "cross-entropy: targets off by one"),
+        (HeadStale, "head: stale activation in W̄"),
+        (NormSkipped, "last norm's backward left out"),
+        (BlocksUpwards, "blocks' backward from the first on"),
+        (AuxOverN, "aux: 1/N missing"),
+    ];
+}
+
+pub(crate) const SHAPE: Shape = Shape { batch: 2, time: 4 };
+/// With tokens that repeat, and some that never come.
+pub(crate) const TOKENS: [usize; 8] = [3, 1, 3, 7, 0, 3, 3, 9];
+pub(crate) const TARGETS: [usize; 8] = [1, 3, 7, 2, 3, 3, 9, 9];
+pub(crate) const BATCH: Batch = Batch { tokens: &TOKENS, targets: &TARGETS };
+
+/// Sizes that a head's root, a group, and a square matrix need.
+pub(crate) fn config() -> Config {
+    Config {
+        vocab: 11,
+        hidden: 16,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head: 4,
+        experts: 5,
+        top_k: 2,
+        intermediate: 7,
+        context: 8,
+        rms_eps: 0.01,
+        rope_theta: 100.0,
+        aux: 0.01,
+        init: 0.02,
+    }
+}
+
+/// A model of twins as a function of its parameters.
+pub(crate) struct Net {
+    pub(crate) model: Model<Twin>,
+    pub(crate) coef: Coefficients,
+    slips: Vec<Slip>,
+}
+impl Net {
+    pub(crate) fn new(
+        coef: Coefficients, wrong: &[Mistake], slips: &[Slip],
+    ) -> Self {
+        let build = |b: moe_by_hand::params::Builder, c: &Config| {
+            Twin::new(b, c, wrong)
+        };
+        let model = Model::with_blocks(config(), build).unwrap();
+        Self { model, coef, slips: slips.to_vec() }
+    }
+    /// Of a size at which every path matters.
+    pub(crate) fn params(&self) -> Params<f64> {
+        let mut p = self.model.layout.zeros();
+        for e in &self.model.layout.entries {
+            let mut rng = Rng::named(2, &e.name);
+            rng.fill_normal(&mut p[e.param], 0.5);
+            if e.role == Role::Gain {
+                p[e.param].iter_mut().for_each(|g| *g = 1.0 + 0.6 * *g);
+            }
+        }
+        p
+    }
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
+    }
+    pub(crate) fn split(&self, p: &Params<f64>) -> Vec<Vec<f64>> {
+        let entries = self.model.layout.entries.iter();
+        entries.map(|e| p[e.param].to_vec()).collect()
+    }
+    pub(crate) fn loss<T: Real>(&self, p: &Params<T>) -> (T, Vec<usize>) {
+        let mut step = Step::new(&self.model, SHAPE, 1, self.coef, false);
+        let losses = step.forward(&self.model, p, BATCH);
+        let chosen = |a: &TwinActs<T>| a.choice.clone();
+        let choices = step.acts().flat_map(|a| a.blocks.iter().map(chosen));
+        (losses.total, choices.collect::<Vec<_>>().concat())
+    }
+    /// The model's backward, line by line as in the library.
+    pub(crate) fn gradient(&self, p: &Params<f64>, scale: f64) -> Params<f64> {
+        let is = |s| self.slips.contains(&s);
+        let (m, n, d) = (&self.model, SHAPE.rows(), self.model.config.hidden);
+        let mut a = m.acts(SHAPE, false);
+        m.forward(p, &TOKENS, &mut a);
+        m.loss(&TARGETS, &mut a);
+        let mut dp = m.layout.zeros();
+        let (mut dz, mut du) = (m.head.acts(SHAPE), m.norm.acts(SHAPE));
+        let mut dx = vec![f64::NAN; n * d];
+        let mean = if is(SumForMean) { 1.0 } else { 1.0 / n as f64 };
+        let mut targets = TARGETS;
+        if is(TargetShift) {
+            targets.rotate_left(1);
+        }
+        let dce = scale * self.coef.ce * mean;
+        cross_entropy_backward(&mut dz.y, &a.head.y, &a.lse, &targets, dce);
+        let nd = n * d;
+        let last = &a.stream[m.blocks.len() * nd..];
+        let u = if is(HeadStale) { last } else { &a.norm.y };
+        m.head.backward(p, u, &a.head, &mut dz, &mut du.y, &mut dp);
+        if is(NormSkipped) {
+            dx.copy_from_slice(&du.y);
+        } else {
+            m.norm.backward(p, last, &a.norm, &mut du, &mut dx, &mut dp);
+        }
+        let mut order: Vec<usize> = (0..m.blocks.len()).rev().collect();
+        if is(BlocksUpwards) {
+            order.reverse();
+        }
+        let (e, k) = (m.config.experts, m.config.top_k);
+        for l in order {
+            let x = &a.stream[l * nd..(l + 1) * nd];
+            let mut g = m.blocks[l].acts(SHAPE);
+            Twin::y(&mut g).copy_from_slice(&dx);
+            let stats = &a.stats[l * m.stats()..][e..2 * e];
+            let to = Twin::aux(&mut g);
+            let aux = scale * self.coef.aux;
+            balance_backward(&mut to[..e], stats, n, k, aux);
+            if is(AuxOverN) {
+                to[..e].iter_mut().for_each(|d| *d *= n as f64);
+            }
+            to[e..].fill(0.0);
+            to[2 * e] = scale * self.coef.z / n as f64;
+            let block = &m.blocks[l];
+            block.backward(p, x, &a.blocks[l], &mut g, &mut dx, &mut dp);
+        }
+        let mut tokens = TOKENS;
+        if is(EmbeddingShift) {
+            tokens.rotate_left(1);
+        }
+        if is(EmbeddingSet) {
+            for (dx, &i) in dx.chunks(d).zip(&tokens) {
+                dp[m.embed][i * d..][..d].copy_from_slice(dx);
+            }
+        } else {
+            embedding_backward(&mut dp[m.embed], &dx, &tokens);
+        }
+        dp
+    }
+}
+impl Function for Net {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        let mut p = self.model.layout.zeros();
+        p.data = x.concat();
+        let (loss, choices) = self.loss(&p);
+        (vec![loss], choices)
+    }
+    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+        let mut p = self.model.layout.zeros();
+        p.data = x.concat();
+        self.split(&self.gradient(&p, dy[0]))
+    }
+}
