@@ -50,3 +50,6 @@ pub mod hf;
 
 pub mod check;
 pub mod oracle;
+
+#[cfg(doctest)]
+mod book;

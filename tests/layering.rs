@@ -16,7 +16,7 @@ const LEVELS: &[&[&str]] = &[
     &["model"],
     &["figure", "generate", "hf"],
     &["train"],
-    &["check", "oracle"],
+    &["check", "oracle", "book"],
 ];
 /// The one file that may contain `unsafe`.
 const UNSAFE: &str = "src/kernel/simd.rs";

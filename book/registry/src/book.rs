@@ -39,8 +39,40 @@ pub fn directives(root: &Path) -> Result<Option<Vec<Directive>>, Error> {
 }
 
 fn in_chapter(file: &str, text: &str, found: &mut Vec<Directive>) {
+    rewrite(text, |call| {
+        let verb = match call.verb {
+            "eq" => Verb::Eq,
+            "ref" => Verb::Ref,
+            _ => return None,
+        };
+        let (id, file) = (call.argument.to_string(), file.to_string());
+        found.push(Directive { verb, id, file, line: call.line });
+        None
+    });
+}
+
+/// A directive `{{#verb argument}}` as it stands in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// What it asks for: `eq`.
+    pub verb: &'a str,
+    /// Of what: the rest, without blanks around; may be empty.
+    pub argument: &'a str,
+    /// The line, from 1.
+    pub line: usize,
+    /// Whether nothing else stands on its line.
+    pub alone: bool,
+}
+
+/// The text, in which each directive outside fenced and inline code is
+/// replaced by what `f` makes of it, or stays where that is `None`. The escaped
+/// `\{{#eq id}}` is none.
+pub fn rewrite(
+    text: &str, mut f: impl FnMut(&Call) -> Option<String>,
+) -> String {
+    let mut out = String::with_capacity(text.len());
     let mut open: Option<&str> = None; // the fence we are in
-    for (line, text) in (1..).zip(text.lines()) {
+    for (line, text) in (1..).zip(text.split_inclusive('\n')) {
         match (open, fence(text)) {
             (None, Some((ticks, _))) => open = Some(ticks),
             (Some(begin), Some((ticks, ""))) if ticks.starts_with(begin) => {
@@ -48,13 +80,45 @@ fn in_chapter(file: &str, text: &str, found: &mut Vec<Directive>) {
             }
             (Some(_), _) => {}
             (None, None) => {
-                for (verb, id) in in_line(&without_code(text)) {
-                    let (id, file) = (id.to_string(), file.to_string());
-                    found.push(Directive { verb, id, file, line });
-                }
+                in_line(text, line, &mut f, &mut out);
+                continue;
             }
         }
+        out.push_str(text);
     }
+    out
+}
+
+fn in_line(
+    text: &str, line: usize, f: &mut impl FnMut(&Call) -> Option<String>,
+    out: &mut String,
+) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['`', '{']) {
+        let (before, here) = rest.split_at(at);
+        out.push_str(before);
+        let (length, new) = if here.starts_with('`') {
+            let after = here.trim_start_matches('`');
+            let ticks = here.len() - after.len();
+            let end = after_ticks(after, ticks).unwrap_or(after);
+            (here.len() - end.len(), None)
+        } else if let Some((inside, _)) =
+            here.strip_prefix("{{#").and_then(|h| h.split_once("}}"))
+            && !before.ends_with('\\')
+        {
+            let words = inside.split_once(char::is_whitespace);
+            let (verb, argument) = words.unwrap_or((inside, ""));
+            let argument = argument.trim();
+            let length = inside.len() + "{{#}}".len();
+            let alone = text.trim().len() == length;
+            (length, f(&Call { verb, argument, line, alone }))
+        } else {
+            (1, None)
+        };
+        out.push_str(new.as_deref().unwrap_or(&here[..length]));
+        rest = &here[length..];
+    }
+    out.push_str(rest);
 }
 
 /// The ticks or tildes that open or close fenced code, also in a list or a
@@ -70,20 +134,6 @@ fn fence(line: &str) -> Option<(&str, &str)> {
     (ticks.len() >= 3 && !inline).then_some((ticks, info.trim()))
 }
 
-/// The line without its inline code.
-fn without_code(line: &str) -> String {
-    let mut kept = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find('`') {
-        let (before, code) = rest.split_at(at);
-        kept.push_str(before);
-        let after = code.trim_start_matches('`');
-        let ticks = code.len() - after.len();
-        rest = after_ticks(after, ticks).unwrap_or(after);
-    }
-    kept + rest
-}
-
 /// What follows the first run of exactly so many ticks.
 fn after_ticks(mut text: &str, ticks: usize) -> Option<&str> {
     loop {
@@ -93,27 +143,4 @@ fn after_ticks(mut text: &str, ticks: usize) -> Option<&str> {
             return Some(text);
         }
     }
-}
-
-/// The directives of a line; `\{{#eq id}}` shows itself and is none.
-fn in_line(line: &str) -> Vec<(Verb, &str)> {
-    let mut found = Vec::new();
-    let mut parts = line.split("{{#");
-    let mut before = parts.next().unwrap_or_default();
-    for part in parts {
-        let escaped = before.ends_with('\\');
-        before = part;
-        let Some((inside, _)) = part.split_once("}}") else { continue };
-        let words = inside.split_once(char::is_whitespace);
-        let (verb, id) = words.unwrap_or((inside, ""));
-        let verb = match verb {
-            "eq" => Verb::Eq,
-            "ref" => Verb::Ref,
-            _ => continue,
-        };
-        if !escaped {
-            found.push((verb, id.trim()));
-        }
-    }
-    found
 }

@@ -5,7 +5,7 @@
 //!
 //! 1. `registry`: the entries of `equations.toml`;
 //! 2. `source`: items, tests and `// eq: id` marks in the sources;
-//! 3. `book`: `{{#eq id}}` and `{{#ref id}}` in the chapters;
+//! 3. `book`: `{{#eq id}}`, `{{#ref id}}` and their like in the chapters;
 //! 4. `places`: for each equation, where its code and its tests stand;
 //! 5. `problems`: whatever among these does not fit together.
 //!
@@ -19,7 +19,7 @@ mod problems;
 mod registry;
 mod source;
 
-pub use book::{Directive, Verb, directives};
+pub use book::{Call, Directive, Verb, directives, rewrite};
 pub use error::Error;
 pub use places::{Place, Places, places};
 pub use problems::{Problem, problems};

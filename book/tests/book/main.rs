@@ -1,0 +1,301 @@
+//! The builder, on a small project: what it makes, and that a break of any
+//! link of the chain is found, with a sentence that says what to do.
+#![allow(missing_docs, reason = "a test is documented by its name")]
+
+mod tree;
+
+use anyhow::Result;
+use book_tool::{figures, links, make, measure};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tree::Tree;
+
+#[test]
+fn builds() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.measured()?;
+    tree.build()?;
+    let page = tree.page("02-scale.html")?;
+    let has = |text: &str| assert!(page.contains(text), "no {text}");
+    has("id=\"eq-scale-backward\"");
+    has("(2.2)");
+    has("source/src/nn/scale.rs.html#L20");
+    has("source/tests/gradients.rs.html#L6");
+    has("equation-map.html#proof-scale-backward");
+    has("01-why.html#eq-rms");
+    has("<math");
+    has("<desc>Two lines fall from 3 to 1.5.</desc>");
+    let map = tree.page("equation-map.html")?;
+    assert!(map.contains("T1 3e-11 ≤ 1e-7"), "the map shows errors");
+    assert!(!map.contains("stale"), "they are current");
+    let source = tree.page("source/src/nn/scale.rs.html")?;
+    assert!(source.contains("../../../02-scale.html#eq-scale-backward"));
+    let first = tree.page("01-why.html")?;
+    assert!(first.contains("echo $HOME and $PATH\n{{#eq nothing}}"));
+    assert!(first.contains("for $5"), "an escaped dollar is one");
+    let notation = tree.page("notation.html")?;
+    assert!(notation.contains("<code>dx</code>"), "letters of src/lib.rs");
+    assert!(notation.contains("scale_backward"), "the code's index");
+    Ok(())
+}
+
+/// All files of a folder, by name.
+fn bytes(folder: &Path, all: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            bytes(&path, all)?;
+        } else {
+            all.insert(path.display().to_string(), fs::read(&path)?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn two_builds_give_the_same_bytes() -> Result<()> {
+    let tree = Tree::new()?;
+    let (mut one, mut two) = (BTreeMap::new(), BTreeMap::new());
+    bytes(&tree.build()?, &mut one)?;
+    bytes(&tree.build()?, &mut two)?;
+    assert!(one.len() > 20, "only {} files", one.len());
+    assert!(one == two, "they differ");
+    Ok(())
+}
+
+#[test]
+fn old_errors_are_marked() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.measured()?;
+    tree.edit("src/nn/scale.rs", "+ 1e-5", "+ 2e-5")?;
+    assert!(!measure::last(tree.root()).current);
+    tree.build()?;
+    assert!(tree.page("equation-map.html")?.contains("stale"));
+    Ok(())
+}
+
+#[test]
+fn a_broken_bound_is_refused() -> Result<()> {
+    let tree = Tree::new()?;
+    let json = r#"[{"id": "y", "holds": false, "rungs": [], "panic": null}]"#;
+    let e = measure::keep(tree.root(), "key", json).expect_err("broken");
+    assert!(e.to_string().contains("y exceeds its bound"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.build()?;
+    let good = tree.page("02-scale.html")?;
+    tree.edit("book/src/02-scale.md", "scale-forward", "scale-froward")?;
+    assert!(tree.build().is_err());
+    assert!(tree.page("02-scale.html")? == good);
+    Ok(())
+}
+
+/// A break, and what the message must contain.
+#[track_caller]
+fn breaks(file: &str, from: &str, to: &str, says: &[&str]) {
+    let fault = Tree::fault(file, from, to).unwrap_or_else(|e| panic!("{e}"));
+    for part in says {
+        assert!(fault.contains(part), "no `{part}` in:\n{fault}");
+    }
+}
+
+const SCALE: &str = "book/src/02-scale.md";
+const WHY: &str = "book/src/01-why.md";
+
+#[test]
+fn a_renamed_kernel_is_found() {
+    breaks(
+        "src/nn/scale.rs",
+        "pub fn scale_backward",
+        "pub fn scaling_backward",
+        &["[scale-backward]", "no item `scale_backward`", "scaling_backward"],
+    );
+}
+
+#[test]
+fn a_dropped_test_is_found() {
+    breaks(
+        "tests/gradients.rs",
+        "#[test]\nfn scale_backward() {\n    check::assert(\"scale-backward\");\n}",
+        "",
+        &["[scale-backward] tests:", "no item `scale_backward`"],
+    );
+}
+
+#[test]
+fn a_changed_id_is_found() {
+    breaks(
+        "equations.toml",
+        "[scale-backward]",
+        "[scale-back]",
+        &["no [scale-backward]", "nearest is `scale-back`"],
+    );
+}
+
+#[test]
+fn a_misspelt_reference_is_found() {
+    breaks(
+        WHY,
+        "{{#ref scale-backward}}",
+        "{{#ref scale-backwards}}",
+        &[
+            "01-why.md:31",
+            "no [scale-backwards]",
+            "nearest is `scale-backward`",
+        ],
+    );
+}
+
+#[test]
+fn an_equation_shown_nowhere_is_found() {
+    let says = ["[scale-backward] is shown in no chapter", "write {{#eq"];
+    breaks(SCALE, "{{#eq scale-backward}}", "", &says);
+}
+
+#[test]
+fn an_equation_shown_twice_is_found() {
+    let says = ["{{#eq rms}}: is already shown at book/src/01-why.md:8"];
+    breaks(SCALE, "{{#eq scale-forward}}", "{{#eq rms}}", &says);
+}
+
+#[test]
+fn a_wrong_symbol_is_found() {
+    let says = ["02-scale.md:7", "nearest is `scale_forward`"];
+    breaks(SCALE, "rs::scale_forward", "rs::scale_froward", &says);
+}
+
+#[test]
+fn dead_links_are_found() {
+    let says = ["01-why.html", "03-next.html leads nowhere"];
+    breaks(WHY, "(02-scale.md)", "(03-next.html)", &says);
+    let says = ["02-scale.html#forward leads nowhere"];
+    breaks(WHY, "(02-scale.md)", "(02-scale.md#forward)", &says);
+}
+
+#[test]
+fn a_file_from_the_network_is_found() {
+    let style =
+        "<link rel=\"stylesheet\" href=\"https://cdn.example/k.css\">\n";
+    let from = "<link rel";
+    let says = ["https://cdn.example/k.css from the network", "keep a copy"];
+    breaks("book/theme/head.hbs", from, &format!("{style}{from}"), &says);
+    let picture = "# Why\n\n<img alt=\"x\" src=\"//cdn.example/x.png\">\n";
+    breaks(WHY, "# Why\n", picture, &["//cdn.example/x.png"]);
+    let font = ":root { src: url(https://cdn.example/f.woff2);";
+    let says = ["https://cdn.example/f.woff2 from the network"];
+    breaks("book/theme/book.css", ":root {", font, &says);
+}
+
+#[test]
+fn a_fence_without_language_is_found() {
+    let says = ["01-why.md:12", "names no language", "```text"];
+    breaks(WHY, "```text", "```", &says);
+    let says = ["01-why.md:3", "four blanks"];
+    breaks(WHY, "You will", "    You will", &says);
+}
+
+#[test]
+fn a_chapter_outside_the_summary_is_found() {
+    let says = ["book/src/02-scale.md: is not in SUMMARY.md"];
+    breaks("book/src/SUMMARY.md", "- [Scale](02-scale.md)", "", &says);
+}
+
+#[test]
+fn a_picture_without_words_is_found() {
+    let says = ["01-why.md:2", "no alternative text"];
+    breaks(WHY, "# Why\n", "# Why\n![](figures/fall.svg)\n", &says);
+}
+
+#[test]
+fn a_rejected_formula_is_found() {
+    let says = ["01-why.md:19", "Undefined control sequence: \\lvret"];
+    breaks(WHY, "\\lvert x \\rvert", "\\lvret x \\rvert", &says);
+    let says = ["equations.toml: [rms]", "\\sqtr"];
+    breaks("equations.toml", "\\sqrt", "\\sqtr", &says);
+}
+
+#[test]
+fn a_mistyped_table_is_found() {
+    let file = "book/book.toml";
+    breaks(
+        file,
+        "no-css = true",
+        "no-css = \"yes\"",
+        &["[preprocessor.katex]"],
+    );
+    breaks(file, "no-css = true", "", &["no-css must be true"]);
+    breaks(file, "[output.html]", "[output.htlm]", &["htlm"]);
+}
+
+#[test]
+fn an_exercise_without_solution_is_found() {
+    let solution = "<details><summary>Solution</summary>\n\nAlmost.";
+    let says = ["02-scale.md:44", "exercise 2 has no solution"];
+    breaks(SCALE, solution, "<details>\n\nAlmost.", &says);
+    let says = ["02-scale.md:44", "number this exercise 2.2"];
+    breaks(SCALE, "Exercise 2.2", "Exercise 2.3", &says);
+    let says = ["begins its heading, list item or paragraph with"];
+    breaks(SCALE, "**Exercise 2.2 ★**", "**Exercise 2.2**", &says);
+}
+
+#[test]
+fn an_untested_chapter_is_found() {
+    let says = ["examples of 02-scale.md; add `#[doc = include_str!"];
+    breaks("src/book.rs", "02-scale.md", "01-why.md", &says);
+}
+
+#[test]
+fn a_source_without_home_is_found() {
+    let says = ["src/nn/scale.rs:1", "chapter 3", "write that chapter"];
+    breaks("src/nn/scale.rs", "Chapter 2", "Chapter 2 (a) and 3", &says);
+}
+
+#[test]
+fn a_directive_out_of_place_is_found() {
+    let says = ["notation.md", "no number for it"];
+    breaks("book/src/notation.md", "{{#notation}}", "{{#eq rms}}", &says);
+    let says = ["there is no such directive"];
+    breaks(SCALE, "{{#figure fall}}", "{{#figrue fall}}", &says);
+    let says = ["stands alone on its line"];
+    breaks(SCALE, "{{#figure fall}}", "See {{#figure fall}}", &says);
+}
+
+#[test]
+fn a_figure_without_its_program_is_found() {
+    let file = "book/figures/fall.csv";
+    breaks(file, "10,2,2", "10,2,1", &["moe converge", "run that command"]);
+    breaks(file, "# alt: Two", "# alt:\n# about: Two", &["lacks `# alt: …`"]);
+    let says = ["cargo book figures"];
+    breaks(file, "# alt: Two", "# alt: These two", &says);
+}
+
+#[test]
+fn a_draft_is_built_all_the_same() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.edit(SCALE, "{{#eq scale-backward}}", "")?;
+    make::build(tree.root(), make::Mode::Draft)?;
+    let page = tree.page("01-why.html")?;
+    assert!(page.contains("class=\"problem\""), "it says what is missing");
+    Ok(())
+}
+
+#[test]
+fn figures_are_drawn_once() -> Result<()> {
+    let tree = Tree::new()?;
+    let drawn = figures::draw_all(tree.root())?;
+    assert_eq!(drawn, ["book/src/figures/fall.svg"]);
+    assert!(figures::faults(tree.root()).is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_good_book_has_no_dead_links() -> Result<()> {
+    let tree = Tree::new()?;
+    assert!(links::faults(&tree.build()?)?.is_empty());
+    Ok(())
+}

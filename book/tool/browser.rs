@@ -1,0 +1,158 @@
+//! The built book in a real browser: every page wide and light, and as narrow
+//! as a phone and dark. Nothing may scroll sideways, complain, or be missing.
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::header::{
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+};
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{Html, Response};
+use axum::routing::{get, post};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tower_http::services::ServeDir;
+
+/// Names under which the browser is installed.
+const NAMES: [&str; 4] =
+    ["chromium", "chromium-browser", "google-chrome", "chrome"];
+/// What the browser is told, so that it asks nobody for anything.
+const FLAGS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1400,1000",
+];
+/// For all pages at both sizes.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Opens every page of the folder `html`; says so if there is no Chromium.
+pub fn check(html: &Path) -> Result<()> {
+    let Some(name) = NAMES.into_iter().find(|name| is_there(name)) else {
+        println!(
+            "no Chromium here: pages are not looked at (on Debian: apt-get \
+             install chromium)"
+        );
+        return Ok(());
+    };
+    let pages = pages(html)?;
+    let count = pages.len();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let faults = runtime.block_on(visit(name, html, pages))?;
+    if !faults.is_empty() {
+        bail!("{} faults\n  {}", faults.len(), faults.join("\n  "));
+    }
+    println!("{count} pages in {name}, 1280 light and 360 dark: all well");
+    Ok(())
+}
+
+fn is_there(name: &str) -> bool {
+    let mut command = Command::new(name);
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|s| s.success())
+}
+
+/// The book's pages, and one page of the sources.
+fn pages(html: &Path) -> Result<Vec<String>> {
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(html)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".html") && name != "toc.html" && name != "404.html" {
+            pages.push(name);
+        }
+    }
+    pages.sort();
+    pages.push("source/src/lib.rs.html".into());
+    Ok(pages)
+}
+
+/// What a page could not get, and what it says itself.
+type Missing = Arc<Mutex<Vec<String>>>;
+
+async fn visit(
+    browser: &str, html: &Path, pages: Vec<String>,
+) -> Result<Vec<String>> {
+    let missing = Missing::default();
+    let (send, mut report) = unbounded_channel::<String>();
+    let harness = include_str!("browser.html")
+        .replace("PAGES", &serde_json::to_string(&pages)?);
+    let served = missing.clone();
+    let files = Router::new().fallback_service(ServeDir::new(html)).layer(
+        axum::middleware::from_fn(move |request, next| {
+            watched(served.clone(), request, next)
+        }),
+    );
+    let app = Router::new()
+        .route("/--check", get(async move || Html(harness)))
+        .route("/--report", post(reported))
+        .with_state(send)
+        .fallback_service(files);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}/--check", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let profile = html.with_file_name("browser");
+    let mut child = start(browser, &profile, &address)?;
+    let answer = tokio::time::timeout(PATIENCE, report.recv()).await;
+    let _ = child.kill();
+    let _ = child.wait();
+    let _ = std::fs::remove_dir_all(profile);
+    let answer = answer.context("the browser gave no answer in ten minutes")?;
+    let answer = answer.context("the browser gave no answer")?;
+    let mut faults: Vec<String> = serde_json::from_str(&answer)?;
+    faults.append(&mut missing.lock().unwrap_or_else(|e| e.into_inner()));
+    faults.sort();
+    faults.dedup();
+    Ok(faults)
+}
+
+fn start(browser: &str, profile: &Path, address: &str) -> Result<Child> {
+    let mut command = Command::new(browser);
+    command.args(FLAGS).arg("--remote-debugging-port=0");
+    command.arg(format!("--user-data-dir={}", profile.display()));
+    command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().with_context(|| browser.to_string())
+}
+
+async fn reported(State(send): State<UnboundedSender<String>>, body: String) {
+    let _ = send.send(body);
+}
+
+/// Notes what is not found, forbids every other host, and has each page note
+/// what goes wrong in it.
+async fn watched(
+    missing: Missing, request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let uri: Uri = request.uri().clone();
+    let response = next.run(request).await;
+    if response.status() == StatusCode::NOT_FOUND {
+        let mut missing = missing.lock().unwrap_or_else(|e| e.into_inner());
+        missing.push(format!("{uri}: a page asks for it, and it is not there"));
+    }
+    let page = response.headers().get(CONTENT_TYPE);
+    if !page.is_some_and(|t| t.as_bytes().starts_with(b"text/html")) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let note = include_str!("browser.js");
+    let head = format!("<head><script>{note}</script>");
+    let text = text.replacen("<head>", &head, 1);
+    parts.headers.remove(CONTENT_LENGTH);
+    let policy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:";
+    let policy = HeaderValue::from_static(policy);
+    parts.headers.insert(CONTENT_SECURITY_POLICY, policy);
+    Response::from_parts(parts, Body::from(text))
+}

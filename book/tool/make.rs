@@ -1,0 +1,121 @@
+//! Builds the book: every check, then the pages, then every check of these.
+//! What is built replaces what was there only when all is well.
+
+use crate::chapters::{self, Tally};
+use crate::directives::Directives;
+use crate::guard::KatexGuard;
+use crate::sources::SourcePages;
+use crate::{figures, links, measure};
+use anyhow::{Context, Result, bail};
+use mdbook_driver::MDBook;
+use mdbook_katex::preprocess::KatexProcessor;
+use registry::Sources;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How strict to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Whatever is wrong is an error.
+    Strict,
+    /// Whatever is wrong is printed, and the book built all the same: for
+    /// chapters that are being written.
+    Draft,
+}
+
+/// The top of the project: the nearest folder, from here up, that holds
+/// `equations.toml`.
+pub fn root() -> Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let top = here.ancestors().find(|a| a.join("equations.toml").exists());
+    let top =
+        top.context("no equations.toml here or above; go into the project")?;
+    Ok(top.to_path_buf())
+}
+
+/// Builds the book of the project at `root` into `target/book/html`, whose
+/// path it returns.
+pub fn build(root: &Path, mode: Mode) -> Result<PathBuf> {
+    let next = root.join("target/book/next");
+    let html = root.join("target/book/html");
+    build_into(root, &next, mode)?;
+    if html.exists() {
+        fs::remove_dir_all(&html)?;
+    }
+    fs::rename(next.join("html"), &html)?;
+    fs::remove_dir_all(&next)?;
+    Ok(html)
+}
+
+/// Builds the book and drops it: only its faults are wanted.
+pub fn check(root: &Path) -> Result<()> {
+    let folder = root.join("target/book/check");
+    let built = build_into(root, &folder, Mode::Strict);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    built
+}
+
+fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let drawn = figures::faults(root);
+    if mode == Mode::Strict && !drawn.is_empty() {
+        bail!("{}", drawn.join("\n  "));
+    }
+    let mut book = MDBook::load(root.join("book"))?;
+    book.config.build.build_dir = folder.to_path_buf();
+    // These replace, in place, the commands of the same name in book.toml.
+    book.with_preprocessor(Directives { draft: mode == Mode::Draft });
+    book.with_preprocessor(KatexProcessor);
+    book.with_preprocessor(KatexGuard);
+    book.with_renderer(SourcePages);
+    book.build()?;
+    let mut faults = links::faults(&folder.join("html"))?;
+    if mode == Mode::Strict && !faults.is_empty() {
+        bail!("{} faults\n  {}", faults.len(), faults.join("\n  "));
+    }
+    faults.extend(drawn);
+    for fault in faults {
+        eprintln!("draft: {fault}");
+    }
+    Ok(())
+}
+
+/// Measures anew if the sources are no longer those that were measured.
+pub fn measure_if_changed(root: &Path) -> Result<()> {
+    let last = measure::last(root);
+    if !last.current {
+        let why = match last.rungs.is_empty() {
+            true => "nothing is measured yet",
+            false => "the sources have changed",
+        };
+        eprintln!("{why}: running `moe check`");
+        measure::measure(root)?;
+    }
+    Ok(())
+}
+
+/// A line for each chapter: minutes, equations, exercises.
+pub fn tallies(root: &Path) -> Result<String> {
+    let sources = Sources::load(root)?;
+    let (mut out, mut all) = (String::new(), Tally::default());
+    for chapter in chapters::chapters(root)? {
+        let t = chapters::tally(&chapter, &sources);
+        out += &format!("{:<22}{}\n", chapter.file, line(&t));
+        all.minutes += t.minutes;
+        all.equations += t.equations;
+        all.exercises += t.exercises;
+        all.solutions += t.solutions;
+    }
+    Ok(format!("{out}{:<22}{}", "all", line(&all)))
+}
+
+fn line(t: &Tally) -> String {
+    format!(
+        "{:>4} min {:>4} equations {:>4} exercises {:>4} solutions",
+        t.minutes, t.equations, t.exercises, t.solutions
+    )
+}
