@@ -36,7 +36,7 @@ pub(crate) fn find(key: &str) -> Option<String> {
 pub(crate) fn load(root: &Path) {
     let kept = fs::read_to_string(root.join("target/book/formulas.json"));
     let kept = kept.ok().and_then(|t| serde_json::from_str(&t).ok());
-    known().extend(kept.unwrap_or_else(Typeset::new));
+    known().extend(kept.unwrap_or_default());
 }
 
 /// Keeps what this build used.
