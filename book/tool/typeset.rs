@@ -35,7 +35,8 @@ pub(crate) fn find(key: &str) -> Option<String> {
 /// Reads what the last build kept; a folder without it has none.
 pub(crate) fn load(root: &Path) {
     let kept = fs::read_to_string(root.join("target/book/formulas.json"));
-    let kept = kept.ok().and_then(|t| serde_json::from_str(&t).ok());
+    let kept: Option<Typeset> =
+        kept.ok().and_then(|t| serde_json::from_str(&t).ok());
     known().extend(kept.unwrap_or_default());
 }
 
