@@ -17,7 +17,7 @@ use std::f32::consts::LOG2_E;
 /// Test: `exp_over_its_whole_domain` (`tests/precision.rs`).
 ///
 /// With n = round(x·log₂e) and r = x − n·ln 2: eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, and
-/// eʳ is a polynomial of degree 6. ln 2 is taken off in two parts, of which
+/// eʳ is a polynomial of degree 7. ln 2 is taken off in two parts, of which
 /// the first has so few bits that n times it is exact.
 /// Source: Moshier 1989 (Cephes, expf).
 #[inline(always)]
