@@ -179,7 +179,7 @@ fn exp_over_its_whole_domain() {
         (0..=u32::MAX).step_by(step).map(f32::from_bits).collect();
     x.extend((0..n).map(|i| -105.0 + i as f32 * (195.0 / n as f32)));
     x.extend([-0.0, 0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
-    x.extend([-87.0, 88.0, -104.0, 89.0]);
+    x.extend([-87.0, 88.0, -88.0, 89.0]);
     x.push(0.0); // the target
     for isa in Isa::here() {
         let mut y = vec![f32::NAN; x.len()];
@@ -195,7 +195,7 @@ fn exp_over_its_whole_domain() {
             let want = (x as f64).exp();
             match x {
                 _ if x.is_nan() => assert!(y.is_nan(), "{isa} e^NaN = {y}"),
-                ..=-104.0 => assert_eq!(y, 0.0, "{isa} e^{x}"),
+                ..=-88.0 => assert_eq!(y, 0.0, "{isa} e^{x}"),
                 89.0.. => assert_eq!(y, f32::INFINITY, "{isa} e^{x}"),
                 -87.0..=88.0 => {
                     let off = (y as f64 / want - 1.0).abs();

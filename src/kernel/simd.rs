@@ -208,9 +208,10 @@ pub trait Simd: Copy {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// √a.
     fn sqrt(self, a: Self::V) -> Self::V;
-    /// a·2ⁿ for whole n from −126 to 127; 0 or what is left of it down to
-    /// −150, ∞ or that number at 128; NaN of NaN.
-    fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// 2ⁿ of t = n + 127 + 1.5·2²³, for whole n from −126 to 127; 0 at −127,
+    /// ∞ at 128. So large a t has n + 127 as its last bits, and 2ⁿ has it as
+    /// its exponent and is otherwise 0: a shift makes the one of the other.
+    fn pow2(self, t: Self::V) -> Self::V;
     /// The lanes of a and b in turn: a₀ b₀ a₁ b₁ …, in two halves.
     fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// The sum of the lanes, in an order that depends on the set alone.
@@ -266,7 +267,8 @@ impl Simd for Avx512 {
         max(a, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         min(a, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
-        scale(a, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
+        pow2(t: __m512) -> __m512 = _mm512_castsi512_ps(
+            _mm512_slli_epi32::<23>(_mm512_castps_si512(t)));
         zip(a, b: __m512) -> (__m512, __m512) = {
             // lane numbers of a, and of b from 16 on
             let first = _mm512_setr_epi32(
@@ -350,12 +352,8 @@ impl Simd for Avx2 {
         max(a, b: __m256) -> __m256 = _mm256_max_ps(a, b);
         min(a, b: __m256) -> __m256 = _mm256_min_ps(a, b);
         sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
-        scale(a, n: __m256) -> __m256 = {
-            // 2ⁿ has the exponent n + 127 and nothing else; 0 has 0, ∞ 255
-            let n = _mm256_add_ps(n, _mm256_set1_ps(127.0));
-            let n = _mm256_cvtps_epi32(_mm256_max_ps(n, _mm256_setzero_ps()));
-            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n)))
-        };
+        pow2(t: __m256) -> __m256 = _mm256_castsi256_ps(
+            _mm256_slli_epi32::<23>(_mm256_castps_si256(t)));
         zip(a, b: __m256) -> (__m256, __m256) = {
             // `unpack` works in each half by itself
             let (even, odd) =
@@ -439,12 +437,8 @@ impl Simd for Neon {
         min(a, b: float32x4_t) -> float32x4_t =
             vbslq_f32(vcltq_f32(a, b), a, b);
         sqrt(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);
-        scale(a, n: float32x4_t) -> float32x4_t = {
-            // 2ⁿ has the exponent n + 127 and nothing else; 0 has 0, which
-            // is also what a negative number becomes, ∞ 255
-            let n = vcvtq_u32_f32(vaddq_f32(n, vdupq_n_f32(127.0)));
-            vmulq_f32(a, vreinterpretq_f32_u32(vshlq_n_u32::<23>(n)))
-        };
+        pow2(t: float32x4_t) -> float32x4_t = vreinterpretq_f32_u32(
+            vshlq_n_u32::<23>(vreinterpretq_u32_f32(t)));
         zip(a, b: float32x4_t) -> (float32x4_t, float32x4_t) =
             (vzip1q_f32(a, b), vzip2q_f32(a, b));
         reduce_sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
@@ -516,9 +510,7 @@ impl Simd for Portable {
         max(a, b) = if a > b { a } else { b };
         min(a, b) = if a < b { a } else { b };
         sqrt(a) = a.sqrt();
-        // 2ⁿ has the exponent n + 127 and nothing else; 0 has 0, which is
-        // also what a negative number becomes, ∞ 255
-        scale(a, n) = a * f32::from_bits(((n + 127.0) as u32) << 23);
+        pow2(t) = f32::from_bits(t.to_bits() << 23);
     }
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 8] {
