@@ -472,7 +472,8 @@ impl Kernel for Methods {
             }
         }
         for n in -127..=128 {
-            let got = lanes(s.pow2(s.splat((n + 127) as f32 + 1.5 * 8_388_608.0)));
+            let got =
+                lanes(s.pow2(s.splat((n + 127) as f32 + 1.5 * 8_388_608.0)));
             // beyond what is normal: 0, and more than any number
             let want = if n == -127 { 0.0 } else { 2f64.powi(n) as f32 };
             assert_eq!(got, vec![want; w], "{} 2^{n}", S::ISA);

@@ -54,21 +54,47 @@ fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 // is not inlined is compiled without the instruction set, and then each of its
 // instructions is a call.
 
-/// Folds the vectors of x from left to right, into four accumulators in turn,
-/// so that none waits for the one before; lanes past the end are `or`.
+/// Goes through n numbers: `full` at the place i of each whole vector, `part`
+/// at that of a shorter last one. The accumulator takes turns with four, so
+/// that none waits for the one before; all indices into them are constants,
+/// without which they would lie in memory.
+macro_rules! in_turn {
+    ($acc:ident, $n:expr, |$i:ident, $a:ident| $full:expr, $part:expr) => {{
+        let (n, mut $i) = ($n, 0);
+        while $i + 4 * S::W <= n {
+            for $a in &mut $acc {
+                $full;
+                $i += S::W;
+            }
+        }
+        for $a in &mut $acc[..3] {
+            if $i + S::W <= n {
+                $full;
+                $i += S::W;
+            }
+        }
+        if $i < n {
+            let $a = &mut $acc[3];
+            $part;
+        }
+    }};
+}
+/// Folds the vectors of the slices that are named, from left to right; lanes
+/// past the end are `or`.
 macro_rules! fold {
-    ($s:ident, $x:expr, or $or:expr, from $start:expr,
-     |$a:ident, $v:ident| $e:expr) => {{
-        let (x, mut acc): (&[f32], _) = ($x, [$s.splat($start); 4]);
-        let full = x.len() / S::W;
-        for i in 0..full {
-            let ($a, $v) = (acc[i % 4], $s.load(&x[i * S::W..]));
-            acc[i % 4] = $e;
-        }
-        if full * S::W < x.len() {
-            let ($a, $v) = (acc[3], $s.load_or(&x[full * S::W..], $or));
-            acc[3] = $e;
-        }
+    ($s:ident, or $or:expr, from $start:expr,
+     |$a:ident, $x0:ident $(, $x:ident)*| $e:expr) => {{
+        let (x0, mut acc): (&[f32], _) = ($x0, [$s.splat($start); 4]);
+        $(assert_eq!(x0.len(), $x.len(), "fold: lengths");)*
+        in_turn!(acc, x0.len(), |i, a| {
+            let ($a, $x0) = (*a, $s.load(&x0[i..]));
+            $(let $x = $s.load(&$x[i..]);)*
+            *a = $e;
+        }, {
+            let ($a, $x0) = (*a, $s.load_or(&x0[i..], $or));
+            $(let $x = $s.load_or(&$x[i..], $or);)*
+            *a = $e;
+        });
         acc
     }};
 }
@@ -114,44 +140,34 @@ fn total<S: Simd>(s: S, a: [S::V; 4]) -> f32 {
 #[inline(always)]
 fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
     let low = f32::NEG_INFINITY;
-    let a = fold!(s, x, or low, from low, |a, x| s.max(x, a));
+    let a = fold!(s, or low, from low, |a, x| s.max(x, a));
     s.reduce_max(s.max(s.max(a[0], a[1]), s.max(a[2], a[3])))
 }
 #[inline(always)]
 fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
-    let mut acc = [s.splat(0.0); 4];
-    let full = a.len() / S::W;
-    for i in 0..full {
-        let (a, b) = (s.load(&a[i * S::W..]), s.load(&b[i * S::W..]));
-        acc[i % 4] = s.fma(a, b, acc[i % 4]);
-    }
-    if full * S::W < a.len() {
-        let at = full * S::W;
-        let (a, b) = (s.load_part(&a[at..]), s.load_part(&b[at..]));
-        acc[3] = s.fma(a, b, acc[3]);
-    }
-    total(s, acc)
+    total(s, fold!(s, or 0.0, from 0.0, |sum, a, b| s.fma(a, b, sum)))
 }
 
 /// Replaces z by exp(c·(z − m)), c > 0, and returns the sum.
 #[inline(always)]
 fn exp_sum<S: Simd>(s: S, z: &mut [f32], m: f32, c: f32) -> f32 {
     let (m, c, mut acc) = (s.splat(m), s.splat(c), [s.splat(0.0); 4]);
-    let full = z.len() / S::W;
-    for i in 0..full {
-        let z = &mut z[i * S::W..];
-        let v = exp(s, s.mul(s.sub(s.load(z), m), c));
-        s.store(z, v);
-        acc[i % 4] = s.add(acc[i % 4], v);
-    }
-    if full * S::W < z.len() {
-        // The missing lanes are e^−∞ = 0.
-        let z = &mut z[full * S::W..];
-        let v = s.sub(s.load_or(z, f32::NEG_INFINITY), m);
-        let v = exp(s, s.mul(v, c));
-        s.store_part(z, v);
-        acc[3] = s.add(acc[3], v);
-    }
+    in_turn!(
+        acc,
+        z.len(),
+        |i, sum| {
+            let v = exp(s, s.mul(s.sub(s.load(&z[i..]), m), c));
+            s.store(&mut z[i..], v);
+            *sum = s.add(*sum, v);
+        },
+        {
+            // The missing lanes are e^−∞ = 0.
+            let v = s.sub(s.load_or(&z[i..], f32::NEG_INFINITY), m);
+            let v = exp(s, s.mul(v, c));
+            s.store_part(&mut z[i..], v);
+            *sum = s.add(*sum, v);
+        }
+    );
     total(s, acc)
 }
 /// Whether all of z is −∞, given its [`max`], which overlooks a NaN.
@@ -180,7 +196,7 @@ fn lse<S: Simd>(s: S, z: &[f32]) -> f32 {
         return m;
     }
     let top = s.splat(m);
-    let sums = fold!(s, z, or low, from 0.0, |a, z| {
+    let sums = fold!(s, or low, from 0.0, |a, z| {
         s.add(a, exp(s, s.sub(z, top)))
     });
     m + total(s, sums).ln()
