@@ -156,8 +156,11 @@ impl Layout {
     pub fn init<T: Real>(
         &self, seed: u64, init: Init, layers: usize,
     ) -> Params<T> {
-        let mut p = self.zeros();
+        let fresh = vec![false; self.entries.len()];
+        let mut p = Params { data: Vec::with_capacity(self.len), fresh };
         for e in &self.entries {
+            // each when it is drawn, and still in the cache
+            p.data.resize(e.param.range().end, T::ZERO);
             let values = &mut p[e.param];
             match e.role {
                 Role::Gain => values.fill(T::ONE),
