@@ -16,7 +16,12 @@ use moe_by_hand::params::{Builder, Params};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::step::{Coefficients, Step};
+use registry::{Source, Target};
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 use wrong::net::{BATCH, Net, SHAPE, Slip, TARGETS, TOKENS, config};
 use wrong::optimizer::{Fault, library, literal, stepped};
 use wrong::twin::Mistake::{self, *};
@@ -368,4 +373,36 @@ fn a_failure_says_what_it_usually_means() {
     let names = ["x".to_string()];
     let steep = measure(&Steep, &names, vec![vec![0.0]], Plan::LAYER);
     says(steep, "x", "the difference is inexact, choose another seed");
+}
+
+// `cargo mutants` ------------------------------------------------------------
+
+/// A mutant that computes the same.
+#[derive(Deserialize)]
+struct Equivalent {
+    /// As `cargo mutants` names it: "replace > with >= in max".
+    mutant: String,
+    code: Target,
+    line: String,
+    /// The algebra.
+    why: String,
+}
+
+#[test]
+fn equivalent_mutants_are_of_code_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("tests/mutants.toml")).unwrap();
+    let mut lists: BTreeMap<String, Vec<Equivalent>> =
+        toml::from_str(&text).unwrap();
+    for e in lists.remove("equivalent").unwrap() {
+        let (mutant, Target { file, item }) = (e.mutant, e.code);
+        let text = fs::read_to_string(root.join(&file)).unwrap();
+        let source = Source::parse(&file, &text).unwrap();
+        let has = |i| source.text_of(i).lines().any(|l| l.trim() == e.line);
+        assert!(source.named(&item).any(has), "{mutant}: stale, no {}", e.line);
+        let name = item.rsplit("::").next().unwrap();
+        assert!(mutant.ends_with(name), "{mutant}: not in {item}");
+        assert!(!name.contains("backward"), "{mutant}: kill it by a test");
+        assert!(!e.why.is_empty(), "{mutant}: say why it computes the same");
+    }
 }

@@ -15,6 +15,8 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
 use moe_by_hand::kernel::fast;
+use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
+use moe_by_hand::kernel::product::matmul_with;
 use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, causal_softmax_forward, softmax_forward,
@@ -858,6 +860,16 @@ fn gradient<T: Real>(
         .flat_map(|b| b.moe.router.choice.clone())
         .collect();
     (losses, step.finish(m).clone(), choices)
+}
+
+#[test]
+fn matmul_takes_the_chosen_set() {
+    let isa = Isa::chosen().expect("MOE_SIMD names a set of this CPU");
+    let (a, b) = (normals(20 * 30, 1.0, 1), normals(30 * 40, 1.0, 2));
+    let [mut c, mut want] = [vec![0.0; 800], vec![0.0; 800]];
+    matmul(mat_mut(&mut c, 40), Set, mat(&a, 30), mat(&b, 40));
+    matmul_with(isa, mat_mut(&mut want, 40), Set, mat(&a, 30), mat(&b, 40));
+    assert_eq!(c, want); // to the bit: the plain form rounds otherwise
 }
 
 /// For [`model_in_every_set`], which reads the last line; by itself, on the

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 use moe_by_hand::config::Config;
+use moe_by_hand::kernel::matrix::{Add, Set, mat, mat_mut, matmul};
 use moe_by_hand::kernel::softmax::{
     lse_forward, softmax_backward, softmax_forward,
 };
@@ -69,6 +70,34 @@ fn choices() -> impl Strategy<Value = (usize, usize, usize)> {
 
 proptest! {
     #![proptest_config(cases(100))]
+
+    #[test]
+    fn a_product_of_parts(m in 1..5usize, k in 1..5usize, n in 1..5usize,
+                          at in [0..3usize, 0..3usize], seed: u64) {
+        // A [m, k], B [k, n] and C [m, n] begin at `at` in larger matrices;
+        // that of A lies there transposed.
+        let ([i0, j0], mut rng) = (at, Rng::new(seed, 13));
+        let (rows, cols, wide) = (m + i0, k + j0, n + j0 + 1);
+        let a = normals(cols * rows, 1.0, &mut rng);
+        let b = normals((k + i0) * wide, 1.0, &mut rng);
+        let start = normals((rows + 1) * wide, 1.0, &mut rng);
+        let mut c = start.clone();
+        let of_a = mat(&a, rows).t().block(i0..rows, j0..cols);
+        let of_b = mat(&b, wide).block(i0..i0 + k, j0..j0 + n);
+        let mut of_c = mat_mut(&mut c, wide).block(i0..rows, j0..j0 + n);
+        matmul(of_c.reborrow(), Set, of_a, of_b);
+        matmul(of_c, Add, of_a, of_b);
+        let inside = |i: usize, j: usize| {
+            (i0..rows).contains(&i) && (j0..j0 + n).contains(&j)
+        };
+        let want = (0..c.len()).map(|at| match (at / wide, at % wide) {
+            (i, j) if inside(i, j) => (0..k)
+                .map(|l| a[(j0 + l) * rows + i] * b[(i0 + l) * wide + j])
+                .sum::<f64>() * 2.0,
+            _ => start[at],
+        });
+        prop_assert!(gap(&c, &want.collect::<Vec<_>>()) < 1e-12);
+    }
 
     #[test]
     fn each_token_has_k_experts((n, e, k) in choices(), d in 1..6usize,
@@ -395,8 +424,9 @@ impl Attend {
         };
         a.chunks(k).flat_map(row).collect()
     }
-    /// Σ over the keys j ≤ i of softmax(⟨qᵢ, kⱼ⟩/√d)·vⱼ, head by head.
-    fn literal(&self) -> Vec<f64> {
+    /// Σ over the last `window` keys j ≤ i of softmax(⟨qᵢ, kⱼ⟩/√d)·vⱼ, head
+    /// by head.
+    fn literal(&self, window: usize) -> Vec<f64> {
         let Heads { heads, kv_heads, head } = self.h;
         let of = |name: &str| {
             let e = self.layout.entries.iter().find(|e| e.name == name);
@@ -423,7 +453,8 @@ impl Attend {
                 project("wv", kv, false),
             );
             for i in 0..self.s.rows() {
-                let keys: Vec<usize> = (i / t * t..=i).collect();
+                let first = (i / t * t).max((i + 1).saturating_sub(window));
+                let keys: Vec<usize> = (first..=i).collect();
                 let row = |x: &[f64], i: usize| x[i * head..][..head].to_vec();
                 let score = |&j: &usize| {
                     let dot = dot(&row(&q, i), &row(&k, j));
@@ -459,7 +490,7 @@ proptest! {
     fn attention_is_its_formula(a in attention(), cut in 0..7usize) {
         let mut acts = a.layer.acts(a.s);
         a.layer.forward(&a.p, &a.x, &mut acts);
-        prop_assert!(gap(&acts.y, &a.literal()) < 1e-12);
+        prop_assert!(gap(&acts.y, &a.literal(a.s.time)) < 1e-12);
         // and so is a cache that is filled in two parts
         let (t, row) = (a.s.time, a.d);
         let cut = cut % (t + 1);
@@ -471,6 +502,19 @@ proptest! {
                 let x = &a.x[rows.clone()];
                 a.layer.extend(&a.p, x, &mut now, &mut cache, part.start);
                 prop_assert!(gap(&now.y, &acts.y[rows]) < 1e-12);
+            }
+        }
+        // and so is a window, row by row
+        let window = cut + 1;
+        let want = a.literal(window);
+        for b in 0..a.s.batch {
+            let mut cache = a.layer.cache(window);
+            for start in 0..t {
+                let rows = (b * t + start) * row..(b * t + start + 1) * row;
+                let mut now = a.layer.acts_cached(1);
+                let x = &a.x[rows.clone()];
+                a.layer.extend(&a.p, x, &mut now, &mut cache, start);
+                prop_assert!(gap(&now.y, &want[rows]) < 1e-12);
             }
         }
     }

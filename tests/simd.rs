@@ -342,16 +342,6 @@ fn agrees_with_matrixmultiply() {
     }
 }
 
-#[test]
-fn matmul_takes_the_chosen_set() {
-    let isa = Isa::chosen().expect("MOE_SIMD names a set of this CPU");
-    let (a, b) = (random(20 * 30, 1), random(30 * 40, 2));
-    let [mut c, mut want] = [vec![0.0; 800], vec![0.0; 800]];
-    matmul(mat_mut(&mut c, 40), Set, mat(&a, 30), mat(&b, 40));
-    matmul_with(isa, mat_mut(&mut want, 40), Set, mat(&a, 30), mat(&b, 40));
-    assert_eq!(bits(&c), bits(&want));
-}
-
 /// This very program again, with `MOE_SIMD`: what `says_which` printed.
 fn child(word: &str) -> String {
     let me = std::env::current_exe().expect("a path to this program");

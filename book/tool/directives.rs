@@ -61,15 +61,7 @@ impl Preprocessor for Directives {
         let root = ctx.root.parent().context("the book lies at no project")?;
         guard::config(ctx)?;
         typeset::load(root);
-        let mut problems: Vec<String> = registry::problems(root)
-            .into_iter()
-            .map(|p| p.to_string())
-            .collect();
-        for fault in chapters::faults(root)? {
-            if !problems.contains(&fault) {
-                problems.push(fault);
-            }
-        }
+        let problems = faults(root)?;
         if !self.draft {
             all_well(&problems)?;
         }
@@ -94,7 +86,20 @@ impl Preprocessor for Directives {
     }
 }
 
-fn all_well(problems: &[String]) -> Result<()> {
+/// Whatever does not fit together in equations, code, tests and chapters.
+pub(crate) fn faults(root: &Path) -> Result<Vec<String>> {
+    let problems = registry::problems(root).into_iter();
+    let mut problems: Vec<_> = problems.map(|p| p.to_string()).collect();
+    for fault in chapters::faults(root)? {
+        if !problems.contains(&fault) {
+            problems.push(fault);
+        }
+    }
+    Ok(problems)
+}
+
+/// An error that says all of them, if there are any.
+pub(crate) fn all_well(problems: &[String]) -> Result<()> {
     match problems {
         [] => Ok(()),
         [one] => bail!("{one}"),

@@ -42,7 +42,7 @@ fn run() -> Result<()> {
     let root = &make::root()?;
     match args[..] {
         ["build"] => {
-            make::measure_if_changed(root)?;
+            make::measure_if_changed(root, mode)?;
             let start = Instant::now();
             let html = make::build(root, mode)?;
             println!("{}", make::tallies(root)?);
@@ -52,11 +52,11 @@ fn run() -> Result<()> {
         ["serve"] => serve::serve(root, mode, "127.0.0.1:3000")?,
         ["serve", address] => serve::serve(root, mode, address)?,
         ["check"] => {
-            make::measure_if_changed(root)?;
+            make::measure_if_changed(root, Mode::Strict)?;
             make::check(root)?;
         }
         ["check", "--browser"] => {
-            make::measure_if_changed(root)?;
+            make::measure_if_changed(root, Mode::Strict)?;
             browser::check(&make::build(root, mode)?)?;
         }
         ["figures"] => {

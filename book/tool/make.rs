@@ -2,7 +2,7 @@
 //! What is built replaces what was there only when all is well.
 
 use crate::chapters::{self, Tally};
-use crate::directives::Directives;
+use crate::directives::{self, Directives};
 use crate::guard::KatexGuard;
 use crate::sources::SourcePages;
 use crate::{figures, links, measure};
@@ -84,8 +84,12 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     Ok(())
 }
 
-/// Measures anew if the sources are no longer those that were measured.
-pub fn measure_if_changed(root: &Path) -> Result<()> {
+/// Measures anew if the sources are no longer those that were measured. That
+/// takes minutes; so what does not fit together is said before.
+pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
+    if mode == Mode::Strict {
+        directives::all_well(&directives::faults(root)?)?;
+    }
     let last = measure::last(root);
     if !last.current {
         let why = match last.rungs.is_empty() {

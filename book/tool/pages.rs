@@ -134,7 +134,8 @@ pub fn symbol_index(facts: &Facts) -> String {
 }
 
 /// Commands that put something over the letter that follows.
-const ACCENTS: &[&str] = &["bar", "hat", "dot", "tilde", "mathcal", "mathbb"];
+const ACCENTS: &[&str] =
+    &["bar", "hat", "dot", "tilde", "mathcal", "mathbb", "mathbf"];
 /// Commands whose argument is words.
 const WORDS: &[&str] =
     &["text", "operatorname", "mathrm", "texttt", "begin", "end", "textbf"];

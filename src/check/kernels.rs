@@ -692,16 +692,23 @@ pub(super) fn moe_backward_weight() -> Report {
 
 // Chapter 17 ----------------------------------------------------------------
 
-/// The balance loss of four rows that chose among three experts, from their
-/// probabilities or, with `scores`, from their scores.
+/// The balance loss of N rows that chose k = 2 of four experts each, from their
+/// probabilities or, with `scores`, from their scores. N, E and k differ, and
+/// none is 1: a factor that is 1 in a test is not tested.
 struct Balance {
     scores: bool,
 }
-const COUNTS: [f64; 3] = [3.0, 1.0, 0.0];
 impl Balance {
+    const COUNT: [f64; 4] = [5.0, 3.0, 2.0, 0.0];
+    const E: usize = 4;
+    const K: usize = 2;
+    /// fₑ = count/(N·k).
+    fn share() -> [f64; 4] {
+        Self::COUNT.map(|c| c / (N * Self::K) as f64)
+    }
     fn load<T: Real>(&self, x: &[T]) -> (Vec<T>, Vec<T>) {
-        let (mut p, mut load) = (x.to_vec(), vec![T::ZERO; 3]);
-        for p in p.chunks_mut(3) {
+        let (mut p, mut load) = (x.to_vec(), vec![T::ZERO; Self::E]);
+        for p in p.chunks_mut(Self::E) {
             if self.scores {
                 soft::softmax_forward(p);
             }
@@ -712,15 +719,14 @@ impl Balance {
 }
 impl Function for Balance {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
-        let count = COUNTS.map(T::of);
-        let (_, load) = self.load(&x[0]);
-        (vec![loss::balance_forward(&count, &load, 4, 1)], vec![])
+        let (count, (_, load)) = (Self::COUNT.map(T::of), self.load(&x[0]));
+        (vec![loss::balance_forward(&count, &load, N, Self::K)], vec![])
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut dload = [f64::NAN; 3];
-        loss::balance_backward(&mut dload, &COUNTS, 4, 1, dy[0]);
-        let (p, mut d) = (self.load(&x[0]).0, dload.repeat(4));
-        for (d, p) in d.chunks_mut(3).zip(p.chunks(3)) {
+        let mut dload = [f64::NAN; Self::E];
+        loss::balance_backward(&mut dload, &Self::COUNT, N, Self::K, dy[0]);
+        let (p, mut d) = (self.load(&x[0]).0, dload.repeat(N));
+        for (d, p) in d.chunks_mut(Self::E).zip(p.chunks(Self::E)) {
             if self.scores {
                 soft::softmax_backward(d, p);
             }
@@ -728,12 +734,15 @@ impl Function for Balance {
         vec![d]
     }
 }
+fn probabilities_of_rows() -> Vec<f64> {
+    random("p", N * Balance::E).iter().map(|p| p.abs()).collect()
+}
 pub(super) fn balance_forward() -> Report {
-    let p: Vec<f64> = random("p", 12).iter().map(|p| p.abs()).collect();
-    let mean = |e: usize| sum((0..4).map(|t| p[t * 3 + e])) / 4.0;
-    let f = COUNTS.map(|c| c / 4.0);
-    let want = 3.0 * sum((0..3).map(|e| f[e] * mean(e)));
-    let got = Balance { scores: false }.forward(&[p]).0;
+    const E: usize = Balance::E;
+    let (p, f) = (probabilities_of_rows(), Balance::share());
+    let mean = |e: usize| sum((0..N).map(|t| p[t * E + e])) / N as f64;
+    let want = E as f64 * sum((0..E).map(|e| f[e] * mean(e)));
+    let got = Balance { scores: false }.forward(std::slice::from_ref(&p)).0;
     let uniform = loss::balance_forward(&[2.0; 4], &[0.1, 0.2, 0.3, 3.4], 4, 2);
     formula("E·Σ f·P", &got, &[want]).and(formula(
         "1 where f is uniform",
@@ -742,18 +751,18 @@ pub(super) fn balance_forward() -> Report {
     ))
 }
 pub(super) fn balance_backward() -> Report {
-    let p = random("p", 12).iter().map(|p| p.abs()).collect();
-    proof(&Balance { scores: false }, &[("p", p)])
+    proof(&Balance { scores: false }, &[("p", probabilities_of_rows())])
 }
 pub(super) fn balance_scores() -> Report {
-    let z = random("z", 12);
+    const E: usize = Balance::E;
+    let z = random("z", N * E);
     let f = Balance { scores: true };
     let (p, d) = (f.load(&z).0, f.backward(std::slice::from_ref(&z), &[1.0]));
-    let share = COUNTS.map(|c| c / 4.0);
-    let want = (0..12).map(|i| {
-        let p = |e: usize| p[i / 3 * 3 + e];
-        let expected = sum((0..3).map(|j| share[j] * p(j)));
-        3.0 / 4.0 * p(i % 3) * (share[i % 3] - expected)
+    let share = Balance::share();
+    let want = (0..N * E).map(|i| {
+        let p = |e: usize| p[i / E * E + e];
+        let expected = sum((0..E).map(|j| share[j] * p(j)));
+        E as f64 / N as f64 * p(i % E) * (share[i % E] - expected)
     });
     proof(&f, &[("z", z.clone())]).and(formula(
         "z̄ = E/N·p·(f − Σ f·p)",

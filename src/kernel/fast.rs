@@ -4,7 +4,7 @@
 //! Each computes what the plain kernel of the same name computes, whole rows
 //! at a time, so that the instruction set is entered once for many rows.
 //! Sums run in lanes: another order than the plain form's, hence other last
-//! bits. `tests/simd.rs` holds each to its plain twin.
+//! bits. `tests/precision.rs` holds each to its plain twin.
 
 #![expect(missing_docs, reason = "fields are named as in the plain kernel")]
 

@@ -36,7 +36,8 @@ fn check(root: &Path) -> Result<Vec<Problem>, Error> {
     let registry = &Registry::load(root)?;
     let sources = &Sources::load(root)?;
     let directives = &directives(root)?;
-    let mut check = Check { registry, sources, found: Vec::new() };
+    let (found, causes) = (Vec::new(), Vec::new());
+    let mut check = Check { registry, sources, found, causes };
     for equation in &registry.equations {
         check.contents(equation);
         check.items(equation);
@@ -60,11 +61,30 @@ struct Check<'a> {
     registry: &'a Registry,
     sources: &'a Sources,
     found: Vec<Problem>,
+    /// What is missing, and which problem says so.
+    causes: Vec<(String, usize)>,
 }
 
 impl Check<'_> {
     fn say(&mut self, message: String) {
         self.found.push(Problem { message });
+    }
+
+    /// A problem at `place`: `what` names something that is missing, says
+    /// `cause`. A thing missing in many places is said once, with all of them.
+    fn missing(&mut self, place: &str, what: &str, cause: String) {
+        match self.causes.iter().find(|(c, _)| *c == cause) {
+            Some((_, at)) => {
+                let message = &mut self.found[*at].message;
+                let also =
+                    if message.contains("; also ") { "," } else { "; also" };
+                *message += &format!("{also} {place}");
+            }
+            None => {
+                self.say(format!("{place}{what}: {cause}"));
+                self.causes.push((cause, self.found.len() - 1));
+            }
+        }
     }
 
     /// A problem of an entry.
@@ -101,7 +121,10 @@ impl Check<'_> {
     fn items(&mut self, e: &Equation) {
         for (key, target) in e.items() {
             match self.code(target) {
-                Err(fault) => self.entry(e, &format!("{key}: {fault}")),
+                Err(Error(fault)) => {
+                    let place = format!("equations.toml: [{}]", e.id);
+                    self.missing(&place, &format!(" {key}"), fault);
+                }
                 Ok(source) if source.mark(&e.id, &target.item).is_none() => {
                     if !self.mark_is_elsewhere(e, source, target) {
                         let rule = format!(
@@ -164,8 +187,9 @@ impl Check<'_> {
         for target in &e.tests {
             let (source, item) = match self.sources.find(target) {
                 Ok(found) => found,
-                Err(fault) => {
-                    self.entry(e, &format!("tests: {fault}"));
+                Err(Error(fault)) => {
+                    let place = format!("equations.toml: [{}]", e.id);
+                    self.missing(&place, " tests", fault);
                     continue;
                 }
             };
@@ -216,7 +240,11 @@ impl Check<'_> {
                      equation of kind backward",
                     other.kind
                 ),
-                None => format!("backward = \"{id}\": {}", self.unknown(id)),
+                None => {
+                    let place = format!("equations.toml: [{}]", e.id);
+                    let what = format!(" backward = \"{id}\"");
+                    return self.missing(&place, &what, self.unknown(id));
+                }
             },
             (Kind::Backward, None, None) if !self.is_named(e) => {
                 "of kind backward is named by no forward; add \
@@ -243,9 +271,9 @@ impl Check<'_> {
             .filter_map(|f| f.backward.as_ref());
         e.code.as_ref().is_some_and(layer)
             || named.any(|id| {
-                let other = self.registry.get(id);
-                let same = other.is_some_and(|o| o.code == e.code);
-                *id == e.id || same || self.meant(id, e)
+                let same = self.registry.equations.iter();
+                let mut same = same.filter(|o| o.code == e.code);
+                same.any(|o| *id == o.id || self.meant(id, o))
             })
     }
 
@@ -253,8 +281,13 @@ impl Check<'_> {
     fn marks(&mut self, source: &Source) {
         for mark in &source.marks {
             let Mark { id, line, item } = mark;
+            let place = format!("{}:{line}", source.file);
+            let what = format!(": `// eq: {id}`");
             let fault = match self.registry.get(id) {
-                None => self.unknown(id),
+                None => {
+                    self.missing(&place, &what, self.unknown(id));
+                    continue;
+                }
                 Some(e) if self.is_broken(e) || bound(e, source, mark) => {
                     continue;
                 }
@@ -271,7 +304,7 @@ impl Check<'_> {
                     )
                 }
             };
-            self.say(format!("{}:{line}: `// eq: {id}`: {fault}", source.file));
+            self.say(format!("{place}{what}: {fault}"));
         }
     }
 
@@ -316,8 +349,8 @@ impl Check<'_> {
     fn asserts(&mut self, source: &Source) {
         for (id, line) in &source.asserts {
             if self.registry.get(id).is_none() {
-                let (file, fault) = (&source.file, self.unknown(id));
-                self.say(format!("{file}:{line}: check::assert: {fault}"));
+                let place = format!("{}:{line}", source.file);
+                self.missing(&place, ": check::assert", self.unknown(id));
             }
         }
     }
@@ -332,17 +365,18 @@ impl Check<'_> {
                 Verb::Ref => format!("{{{{#ref {id}}}}}"),
             };
             let before = shown.iter().find(|d| d.id == *id);
-            let fault = match (self.registry.get(id), verb, before) {
-                (None, _, _) => self.unknown(id),
-                (Some(_), Verb::Eq, Some(first)) => format!(
-                    "is already shown at {}:{}; an equation is shown once: \
-                     cite it with {{{{#ref {id}}}}}",
+            let (place, what) =
+                (format!("{file}:{line}"), format!(": {written}"));
+            match (self.registry.get(id), verb, before) {
+                (None, _, _) => {
+                    self.missing(&place, &what, self.unknown(id));
+                }
+                (Some(_), Verb::Eq, Some(first)) => self.say(format!(
+                    "{place}{what}: is already shown at {}:{}; an equation is \
+                     shown once: cite it with {{{{#ref {id}}}}}",
                     first.file, first.line
-                ),
-                _ => String::new(),
-            };
-            if !fault.is_empty() {
-                self.say(format!("{file}:{line}: {written}: {fault}"));
+                )),
+                _ => {}
             }
             if *verb == Verb::Eq {
                 shown.push(directive);

@@ -3,8 +3,10 @@
 use crate::error::{Error, files, hint, read};
 use crate::registry::Target;
 use proc_macro2::{Span, TokenStream, TokenTree};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use syn::Attribute;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -77,15 +79,27 @@ pub struct Mark {
     pub item: Option<String>,
 }
 
+/// Files as they were parsed last: one build of the book asks for them often,
+/// and parsing takes most of its time.
+static PARSED: Mutex<BTreeMap<String, Source>> = Mutex::new(BTreeMap::new());
+
 impl Sources {
     /// Parses every file under `src/` and `tests/`.
     pub fn load(root: &Path) -> Result<Sources, Error> {
         let mut names = files(root, "src", "rs")?;
         names.extend(files(root, "tests", "rs")?);
-        let parse = |file: &String| Source::parse(file, &read(root, file)?);
-        Ok(Sources {
-            files: names.iter().map(parse).collect::<Result<_, _>>()?,
-        })
+        let mut parsed = PARSED.lock().unwrap_or_else(|e| e.into_inner());
+        let mut files = Vec::with_capacity(names.len());
+        for file in names {
+            let text = read(root, &file)?;
+            let source = match parsed.remove(&file) {
+                Some(source) if source.text == text => source,
+                _ => Source::parse(&file, &text)?,
+            };
+            parsed.insert(file, source.clone());
+            files.push(source);
+        }
+        Ok(Sources { files })
     }
 
     /// The files under `src/`.
