@@ -48,7 +48,8 @@ impl Rope {
         for start in (0..time).step_by(16) {
             let large = turn(start);
             for small in &small[..(time - start).min(16)] {
-                for ((sin_q, cos_q), (sin_r, cos_r)) in large.iter().zip(small) {
+                for ((sin_q, cos_q), (sin_r, cos_r)) in large.iter().zip(small)
+                {
                     cos.push(cos_q * cos_r - sin_q * sin_r);
                     sin.push(sin_q * cos_r + cos_q * sin_r);
                 }
