@@ -1,7 +1,7 @@
 //! The built book in a real browser: every page wide and light, and as narrow
 //! as a phone and dark. Nothing may scroll sideways, complain, or be missing.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens every page of the folder `html`; says so if there is no Chromium.
 pub fn check(html: &Path) -> Result<()> {
-    let Some(name) = NAMES.into_iter().find(|name| is_there(name)) else {
+    let Some(name) = installed() else {
         println!(
             "no Chromium here: pages are not looked at (on Debian: apt-get \
              install chromium)"
@@ -57,10 +57,46 @@ pub fn check(html: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_there(name: &str) -> bool {
-    let mut command = Command::new(name);
-    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|s| s.success())
+/// Takes the README's picture of the book in the folder `html`.
+pub fn picture(html: &Path, file: &Path) -> Result<()> {
+    let name = installed()
+        .context("no Chromium here; on Debian: apt-get install chromium")?;
+    let (width, height) = (1180, 760);
+    // In a frame, which scrolls to the equation before it is looked at.
+    let page = Html(format!(
+        "<!DOCTYPE html><body style=\"margin:0\"><iframe \
+         src=\"09-rmsnorm.html#eq-rmsnorm-backward\" \
+         style=\"border:0;width:{width}px;height:{height}px\"></iframe>"
+    ));
+    let app = Router::new()
+        .route("/--picture", get(async move || page))
+        .fallback_service(ServeDir::new(html));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = format!("http://{}/--picture", listener.local_addr()?);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let mut command = Command::new(name);
+        command.args(FLAGS).arg("--hide-scrollbars");
+        command.arg(format!("--window-size={width},{height}"));
+        command.arg("--virtual-time-budget=10000");
+        command.arg(format!("--screenshot={}", file.display()));
+        command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
+        let status =
+            tokio::task::spawn_blocking(move || command.status()).await??;
+        ensure!(status.success(), "{name} took no picture: {status}");
+        Ok(())
+    })
+}
+
+/// The name of a Chromium that is here.
+fn installed() -> Option<&'static str> {
+    NAMES.into_iter().find(|name| {
+        let mut command = Command::new(name);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|s| s.success())
+    })
 }
 
 /// The book's pages, and one page of the sources.

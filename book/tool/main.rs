@@ -19,6 +19,7 @@ usage: cargo book build [--draft]            into target/book/html
        cargo book serve [--draft] [ADDRESS]  on 127.0.0.1:3000, with reload
        cargo book check [--browser]          every check, and no output
        cargo book figures                    draws book/figures/*.csv
+       cargo book picture                    draws book/page.png, for README
        cargo book exercises                  minutes, equations and exercises
 --draft prints what is wrong and builds all the same.";
 
@@ -58,6 +59,11 @@ fn run() -> Result<()> {
         ["check", "--browser"] => {
             make::measure_if_changed(root, Mode::Strict)?;
             browser::check(&make::build(root, mode)?)?;
+        }
+        ["picture"] => {
+            let (html, file) = (root.join("target/book/html"), "book/page.png");
+            browser::picture(&html, &root.join(file))?;
+            println!("{file}");
         }
         ["figures"] => {
             for file in figures::draw_all(root)? {
