@@ -606,3 +606,23 @@ fn all_problems_in_order() {
         ],
     );
 }
+
+/// What is missing in many places is one fault, and one message names them.
+#[test]
+fn an_id_renamed() {
+    let tree = Tree::clean();
+    tree.edit("equations.toml", "[moe-backward]", "[moe-backwards]");
+    let problems = tree.problems();
+    let [message] = &problems[..] else { panic!("{problems:?}") };
+    assert!(
+        message.starts_with(
+            "equations.toml: [moe-forward] backward = \"moe-backward\": \
+             equations.toml has no [moe-backward]; nearest is \
+             `moe-backwards`; also src/nn/moe.rs:"
+        ),
+        "{message}"
+    );
+    for place in [", tests/gradients.rs:", ", book/src/nn/moe.md:"] {
+        assert!(message.contains(place), "{place} in {message}");
+    }
+}
