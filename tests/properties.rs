@@ -227,6 +227,7 @@ proptest! {
                   n in 0..20usize, shift in 0..30usize, seed: u64) {
         let (head, mut rng) = (2 * half, Rng::new(seed, 5));
         let (width, rope) = (head * heads, Rope::new(head, 50, 1e4));
+        prop_assert_eq!(rope.time(), 50);
         let at = |x: &[f64], m: usize| {
             let mut x = x.to_vec();
             rope_forward(&mut x, width, 1, m, &rope);
