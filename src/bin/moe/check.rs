@@ -78,9 +78,7 @@ impl Outcome {
                 return format!("{id} could not be measured: {panic}");
             }
         };
-        let broken = report.measures.iter().filter(|m| !m.holds());
-        let lines: Vec<_> = broken.map(|m| format!("\n  {m}")).collect();
-        format!("{id} does not hold:{}", lines.concat())
+        format!("{id} does not hold:{}", report.broken())
     }
 }
 
