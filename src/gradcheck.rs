@@ -12,8 +12,8 @@ use crate::real::{Dual, Real};
 use crate::rng::Rng;
 use std::fmt;
 
-/// h, the step of central differences: near u^{1/3}, where truncation and
-/// rounding are equally small.
+/// h, the step of central differences: near u^{1/3}, where the sum of
+/// truncation and rounding is smallest.
 pub const STEP: f64 = 1e-5;
 
 /// The rungs of the ladder of proof.
@@ -114,20 +114,51 @@ impl Report {
     }
     /// Only what was measured of one tensor.
     pub fn only(mut self, tensor: &str) -> Self {
-        let element = format!("{tensor}, each element");
-        self.measures.retain(|m| m.what == tensor || m.what == element);
+        let each = |m: &Measure| m.what.strip_suffix(EACH) == Some(tensor);
+        self.measures.retain(|m| m.what == tensor || each(m));
         self
     }
+    /// What is broken: of the first two tensors every rung, with the worst
+    /// element and a hint; the names of the others; and the other cases. A
+    /// wrong gradient spoils all that it flows on to, so the first lines say
+    /// what is wrong, and where the names end, where.
+    pub fn broken(&self) -> String {
+        let mut lines = String::new();
+        let (mut said, mut tensors, mut cases) = (vec![], vec![], vec![]);
+        for m in self.measures.iter().filter(|m| !m.holds()) {
+            let what = m.what.strip_suffix(EACH).unwrap_or(&m.what);
+            let (case, tensor) = what.rsplit_once(": ").unwrap_or(("", what));
+            for (name, names) in [(case, &mut cases), (tensor, &mut tensors)] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            let first = tensors.iter().take(2).any(|t| *t == tensor);
+            if first && !said.contains(&(m.rung, tensor)) {
+                said.push((m.rung, tensor));
+                lines += &format!("\n  {m}");
+            }
+        }
+        for (word, names) in
+            [("and", tensors.get(2..)), ("also in", cases.get(1..))]
+        {
+            if let Some(names @ [_, ..]) = names {
+                lines += &format!("\n  {word} {}", names.join(", "));
+            }
+        }
+        lines
+    }
     /// # Panics
-    /// If a bound is broken: with every broken one, worst element and hint.
+    /// If a bound is broken: says which, with worst element and hint.
     #[track_caller]
     pub fn assert(&self, name: &str) {
         assert!(!self.measures.is_empty(), "{name}: nothing was measured");
-        let broken = self.measures.iter().filter(|m| !m.holds());
-        let lines: Vec<_> = broken.map(|m| format!("\n  {m}")).collect();
-        assert!(lines.is_empty(), "{name} does not hold:{}", lines.concat());
+        assert!(self.holds(), "{name} does not hold:{}", self.broken());
     }
 }
+
+/// After the name of a tensor: the rule of its elements.
+const EACH: &str = ", each element";
 
 /// Something with inputs, outputs and a hand-written backward.
 pub trait Function {
@@ -267,7 +298,7 @@ fn differences(
     let tensor = one(name.to_string(), error, plan.bound);
     let element = worst
         .filter(|_| plan.rung == Rung::T1)
-        .map(|i| one(format!("{name}, each element"), share(i), 1e-5));
+        .map(|i| one(format!("{name}{EACH}"), share(i), 1e-5));
     [tensor].into_iter().chain(element).collect()
 }
 /// T2 for the input i.
@@ -288,7 +319,7 @@ fn adjoint<F: Function>(
     let gap = (forward - reverse).abs();
     // Both exactly 0 where nothing flows: 0/0 would hide that they agree.
     let error = if gap == 0.0 { 0.0 } else { gap / scale };
-    let detail = format!("⟨ȳ, J·u⟩ = {forward:e}, ⟨x̄, u⟩ = {reverse:e}");
+    let detail = format!("⟨ȳ, J·u⟩ = {forward:.6e}, ⟨x̄, u⟩ = {reverse:.6e}");
     Measure { rung: Rung::T2, what: name.into(), error, bound: 1e-12, detail }
 }
 /// What the ratio of an analytic to a numeric gradient usually means.

@@ -31,7 +31,7 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The generator of `seed`; different `stream`s are independent.
+    /// The generator of `seed`; each `stream` is a sequence of its own.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = Self { state: 0, increment: stream << 1 | 1 };
         rng.bits();

@@ -12,6 +12,9 @@
 //! allows for a thousandth.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
+mod again;
+
+use again::again;
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
 use moe_by_hand::kernel::fast;
@@ -31,7 +34,6 @@ use moe_by_hand::params::Params;
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::step::{Coefficients, Losses, Step};
-use std::process::Command;
 
 /// The unit roundoff of f32.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
@@ -958,37 +960,12 @@ fn loss_of(m: &Model, p: &Params<f32>, s: Shape, b: Batch) -> f32 {
     m.loss(b.targets, &mut a)
 }
 
-/// This very program again, one test of it, with `MOE_SIMD`. On a foreign CPU
-/// it starts as cargo started this one, by the runner in the environment.
-fn again(test: &str, isa: Isa) -> Command {
-    let me = std::env::current_exe().expect("a path to this program");
-    let arch = std::env::consts::ARCH.to_uppercase();
-    let runner = format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER");
-    let runner = std::env::var(runner).unwrap_or_default();
-    let mut words = runner.split_whitespace();
-    let mut command = match words.next() {
-        None => Command::new(me),
-        Some(word) => {
-            let mut command = Command::new(word);
-            command.args(words).arg(me);
-            command
-        }
-    };
-    command.args(["--exact", test, "--nocapture"]);
-    command.env("MOE_SIMD", isa.to_string());
-    command
-}
-
 #[test]
 fn model_in_every_set() {
     for isa in Isa::here() {
-        let out = again("model_in_the_chosen_set", isa).output();
-        let out = out.expect("it starts");
-        let text = String::from_utf8_lossy(&out.stdout);
-        let said = text.lines().find(|l| l.starts_with("ran on "));
-        assert!(out.status.success(), "{isa}: {text}");
-        let said = said.unwrap_or_else(|| panic!("{isa}: {text}"));
-        assert!(said.starts_with(&format!("ran on {isa};")), "{isa}: {said}");
-        println!("{said}");
+        let word = isa.to_string();
+        let said = again("model_in_the_chosen_set", &word, "ran on ");
+        assert!(said.starts_with(&format!("{isa};")), "{isa}: {said}");
+        println!("ran on {said}");
     }
 }

@@ -51,7 +51,7 @@ pub fn silu_backward<T: Real>(dy: T, z: T) -> T {
 
 /// Sets h = silu(gate) ⊙ up.  h, gate, up: [n, f]
 ///
-/// Source: Shazeer 2020, eq. 6.
+/// Source: Shazeer 2020, eq. 5.
 ///
 /// # Panics
 /// If the lengths differ.

@@ -15,6 +15,9 @@
 //!   indices first. Tests: `all_sizes`, `shapes_of_the_model`, amid NaN and
 //!   guards; and a debug build looks at every index again.
 //!
+//! Miri runs these tests, at smaller sizes, and looks at every access for
+//! itself: README has the command.
+//!
 //! `#[inline(always)]` is no matter of taste here: a method that is not
 //! inlined into the entry of its set is compiled without that set.
 #![expect(unsafe_code, reason = "std::arch, and entering a set of the CPU")]

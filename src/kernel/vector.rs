@@ -5,8 +5,8 @@ use crate::kernel::simd::Isa;
 use crate::real::Real;
 
 /// How many elements of θ are summed together before their sum is added to
-/// the others: as many as the first-level cache holds. One running f32 sum of
-/// squares would be off by 1.6 % at ten million normal numbers.
+/// the others: few enough to lie in a first-level cache. One running f32 sum
+/// of squares would be off by 1.6 % at ten million normal numbers.
 pub const CHUNK: usize = 4096;
 
 /// ⟨a, b⟩ = Σ aᵢbᵢ.

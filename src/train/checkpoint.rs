@@ -8,11 +8,12 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::file;
+use crate::hf::write_header;
 use crate::train::data::TextId;
 use crate::train::options::Options;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -63,17 +64,9 @@ pub fn write(
     let n = tensors[0].len();
     assert_eq!(tensors.map(<[f32]>::len), [n; 3], "θ, m, v: one length");
     let text = serde_json::to_string(state)?;
-    let mut header = json!({ "__metadata__": { "training": text } });
-    for (i, name) in TENSORS.iter().enumerate() {
-        let at = [i * n * 4, (i + 1) * n * 4];
-        header[name] =
-            json!({ "dtype": "F32", "shape": [n], "data_offsets": at });
-    }
-    let mut header = header.to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
     let mut to = BufWriter::new(to);
-    to.write_all(&(header.len() as u64).to_le_bytes())?;
-    to.write_all(&header)?;
+    let named = TENSORS.map(|name| (name.to_string(), vec![n]));
+    write_header(&mut to, &named, &[("training", &text)])?;
     for x in tensors.into_iter().flatten() {
         to.write_all(&x.to_le_bytes())?;
     }

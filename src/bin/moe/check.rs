@@ -63,11 +63,15 @@ impl Outcome {
     fn worst(&self, rung: Rung) -> Option<&Measure> {
         self.report.as_ref().ok()?.worst(rung)
     }
+    /// Those among the broken equations that this one is composed of: if it
+    /// is broken, too, they are to be mended first.
+    fn rests_on<'a>(&self, broken: &[&'a str]) -> Vec<&'a str> {
+        let of = |id: &&&str| self.check.of.contains(*id);
+        broken.iter().filter(of).copied().collect()
+    }
     /// Why it does not hold, on one line or more.
     fn explain(&self, broken: &[&str]) -> String {
-        let id = self.check.id;
-        let roots = self.check.of.iter().filter(|id| broken.contains(id));
-        let roots: Vec<&str> = roots.copied().collect();
+        let (id, roots) = (self.check.id, self.rests_on(broken));
         if !roots.is_empty() {
             let roots = roots.join(" and ");
             return format!("{id} rests on {roots}: mend that first");
@@ -78,9 +82,7 @@ impl Outcome {
                 return format!("{id} could not be measured: {panic}");
             }
         };
-        let broken = report.measures.iter().filter(|m| !m.holds());
-        let lines: Vec<_> = broken.map(|m| format!("\n  {m}")).collect();
-        format!("{id} does not hold:{}", lines.concat())
+        format!("{id} does not hold:{}", report.broken())
     }
 }
 
@@ -106,17 +108,21 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     panic::set_hook(Box::new(|_| ()));
     let outcomes: Vec<Outcome> = chosen.into_iter().map(Outcome::of).collect();
     let _ = panic::take_hook();
+    let broken = outcomes.iter().filter(|o| !o.holds());
+    let broken: Vec<&str> = broken.map(|o| o.check.id).collect();
     let text = if args.json {
-        let each = outcomes.iter().map(|o| as_json(o, &entries));
+        let each = outcomes.iter().map(|o| as_json(o, &entries, &broken));
         format!("{:#}\n", json!(each.collect::<Vec<_>>()))
     } else {
-        table(&outcomes, &entries)
+        table(&outcomes, &entries, &broken)
     };
     show(&text)?;
     let all = outcomes.iter().all(Outcome::holds);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
-fn as_json(o: &Outcome, entries: &HashMap<String, Entry>) -> serde_json::Value {
+fn as_json(
+    o: &Outcome, entries: &HashMap<String, Entry>, broken: &[&str],
+) -> serde_json::Value {
     let rung = |r: &Rung| {
         let m = o.worst(*r)?;
         // JSON has no NaN: null says that something was read before it was
@@ -132,11 +138,14 @@ fn as_json(o: &Outcome, entries: &HashMap<String, Entry>) -> serde_json::Value {
         "name": entry.map(|e| &e.name),
         "code": entry.and_then(|e| e.code.as_ref()),
         "holds": o.holds(),
+        "rests_on": if o.holds() { vec![] } else { o.rests_on(broken) },
         "rungs": RUNGS.iter().filter_map(rung).collect::<Vec<_>>(),
         "panic": o.report.as_ref().err(),
     })
 }
-fn table(outcomes: &[Outcome], entries: &HashMap<String, Entry>) -> String {
+fn table(
+    outcomes: &[Outcome], entries: &HashMap<String, Entry>, broken: &[&str],
+) -> String {
     let mut text = format!(
         "{:<24}{:<44}{}\n",
         "equation",
@@ -156,15 +165,13 @@ fn table(outcomes: &[Outcome], entries: &HashMap<String, Entry>) -> String {
             format!("{:<24}{:<44}{cells}", o.check.id, code.unwrap_or("-"));
         text += &format!("{}{verdict}\n", line.trim_end());
     }
-    let broken: Vec<&Outcome> =
-        outcomes.iter().filter(|o| !o.holds()).collect();
-    let ids: Vec<&str> = broken.iter().map(|o| o.check.id).collect();
-    for o in &broken {
-        text += &format!("\n{}\n", o.explain(&ids));
+    for o in outcomes.iter().filter(|o| !o.holds()) {
+        text += &format!("\n{}\n", o.explain(broken));
     }
     let n = outcomes.len();
     text + &match broken.len() {
         0 => format!("\n{n} equations, every bound holds\n"),
+        1 => format!("\n{n} equations, 1 does not hold\n"),
         bad => format!("\n{n} equations, {bad} do not hold\n"),
     }
 }
