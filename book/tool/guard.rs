@@ -1,8 +1,9 @@
 //! Leads mdbook-katex to the formulas of the book, and only there, and looks
 //! after it: `mark` runs before it, the preprocessor `katex-guard` after it.
 
+use crate::directives::all_well;
 use crate::typeset::{self, Typeset};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use mdbook_katex::cfg::KatexConfig;
 use mdbook_katex::preprocess::KATEX_HEADER;
 use mdbook_preprocessor::book::{Book, Chapter};
@@ -245,7 +246,10 @@ impl Preprocessor for KatexGuard {
                             ),
                         };
                         errors.push(match made {
-                            Err(e) => format!("{place}: {}", message(&e)),
+                            Err(e) => {
+                                let words = message(&e);
+                                format!("{place}: {words}; correct the formula")
+                            }
                             Ok(_) => format!(
                                 "{place}: left alone by mdbook-katex: does it \
                                  run before katex-guard?"
@@ -266,9 +270,10 @@ impl Preprocessor for KatexGuard {
             }
             chapter.content = text.replace(TICK, "`");
         });
-        if !errors.is_empty() {
-            bail!("{} formula(s)\n  {}", errors.len(), errors.join("\n  "));
-        }
+        // A chapter and the equation map show the same formula.
+        errors.sort();
+        errors.dedup();
+        all_well(&errors)?;
         typeset::keep(root, used)?;
         Ok(book)
     }

@@ -2,11 +2,11 @@
 //! What is built replaces what was there only when all is well.
 
 use crate::chapters::{self, Tally};
-use crate::directives::{self, Directives};
+use crate::directives::{self, Directives, all_well};
 use crate::guard::KatexGuard;
 use crate::sources::SourcePages;
 use crate::{figures, links, measure};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use mdbook_driver::MDBook;
 use mdbook_katex::preprocess::KatexProcessor;
 use registry::Sources;
@@ -62,8 +62,8 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
         fs::remove_dir_all(folder)?;
     }
     let drawn = figures::faults(root);
-    if mode == Mode::Strict && !drawn.is_empty() {
-        bail!("{}", drawn.join("\n  "));
+    if mode == Mode::Strict {
+        all_well(&drawn)?;
     }
     let mut book = MDBook::load(root.join("book"))?;
     book.config.build.build_dir = folder.to_path_buf();
@@ -74,8 +74,8 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     book.with_renderer(SourcePages);
     book.build()?;
     let mut faults = links::faults(&folder.join("html"))?;
-    if mode == Mode::Strict && !faults.is_empty() {
-        bail!("{} faults\n  {}", faults.len(), faults.join("\n  "));
+    if mode == Mode::Strict {
+        all_well(&faults)?;
     }
     faults.extend(drawn);
     for fault in faults {
@@ -88,7 +88,7 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
 /// takes minutes; so what does not fit together is said before.
 pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
     if mode == Mode::Strict {
-        directives::all_well(&directives::faults(root)?)?;
+        all_well(&directives::faults(root)?)?;
     }
     let last = measure::last(root);
     if !last.current {
