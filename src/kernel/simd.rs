@@ -15,8 +15,8 @@
 //!   indices first. Tests: `all_sizes`, `shapes_of_the_model`, amid NaN and
 //!   guards; and a debug build looks at every index again.
 //!
-//! Miri runs these tests, at smaller sizes, and looks at every access for
-//! itself: README has the command.
+//! With AVX2 and on the portable path, Miri looks at every access for itself
+//! in `tests/simd.rs`; README has the command.
 //!
 //! `#[inline(always)]` is no matter of taste here: a method that is not
 //! inlined into the entry of its set is compiled without that set.
