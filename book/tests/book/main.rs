@@ -309,7 +309,7 @@ fn a_chart_has_panels_guides_and_marks() -> Result<()> {
     // The logarithm of 10 lies midway between those of 1 and 100, so q runs
     // level where p has gone half of its way up.
     let at = |class: &str| -> Vec<f64> {
-        let path = svg.split(class).nth(1).and_then(|s| s.split('"').nth(1));
+        let path = svg.split(class).nth(1).and_then(|s| s.split('"').nth(2));
         let cells = path.unwrap_or_default().split(['M', 'L', 'h', ' ']);
         cells.filter_map(|c| c.parse().ok()).collect()
     };
