@@ -386,11 +386,11 @@ impl Panel {
         let mut ends: Vec<_> =
             named.filter_map(|(i, l)| Some((last(l)?, i, l))).collect();
         ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // Down from the top as far as need be, then up from the bottom.
+        // Down from the top as far as need be, then up from the axis.
         for i in 1..ends.len() {
             ends[i].0 = ends[i].0.max(ends[i - 1].0 + ROW);
         }
-        let mut bottom = frame.from[1] + ROW / 2.0;
+        let mut bottom = frame.from[1] - 3.0;
         for end in ends.iter_mut().rev() {
             end.0 = end.0.min(bottom);
             bottom = end.0 - ROW;
