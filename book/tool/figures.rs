@@ -1,13 +1,16 @@
-//! Figures: line charts from data that the project's own programs wrote.
+//! Figures, drawn from data that the project's own programs wrote.
 //!
 //! `book/figures/NAME.csv` begins with lines `# key: value` that say which
 //! command made it, the hash of the rest, and what it shows;
-//! `cargo book figures` draws `book/src/figures/NAME.svg` from it.
+//! `cargo book figures` draws `book/src/figures/NAME.svg` from it. Its kind is
+//! `chart`, lines over axes, or `drawing`, boxes and arrows.
 
-use crate::chart::{Figure, Line, Panel, thin};
+use crate::chart::{self, Figure, Guide, Line, Mark, Panel, Scale, Side, thin};
 use crate::directives::escape;
+use crate::drawing;
 use crate::measure::hex;
 use anyhow::{Context, Result, bail, ensure};
+use regex::Regex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +19,10 @@ use std::path::Path;
 /// Points of a line, at most: more than a page shows are averaged.
 const POINTS: usize = 240;
 
-/// The keys of the header; all are needed.
-const KEYS: [&str; 6] = ["command", "sha256", "title", "alt", "x", "y"];
+/// The keys of the header; all are needed, and of a chart these too. A chart
+/// may say `log: x`, `y` or `xy`.
+const KEYS: [&str; 5] = ["command", "sha256", "kind", "title", "alt"];
+const AXES: [&str; 2] = ["x", "y"];
 
 /// A drawing, and what made its data.
 pub struct Drawing {
@@ -108,23 +113,7 @@ fn draw(root: &Path, name: &str) -> Result<Drawing> {
     let text = fs::read_to_string(root.join(&file)).with_context(|| {
         format!("{file} cannot be read; have a program write it")
     })?;
-    let header = text.lines().take_while(|l| l.starts_with('#'));
-    let mut data = text.as_str();
-    let mut keys = BTreeMap::new();
-    for line in header {
-        data = &data[(line.len() + 1).min(data.len())..];
-        let Some((key, value)) = line[1..].split_once(':') else {
-            bail!("{file}: `{line}`: write `# key: value`");
-        };
-        keys.insert(key.trim(), value.trim());
-    }
-    for key in KEYS {
-        ensure!(
-            keys.get(key).is_some_and(|v| !v.is_empty()),
-            "{file}: the header lacks `# {key}: …`; it needs {}",
-            KEYS.join(", ")
-        );
-    }
+    let (keys, data) = header(&text).with_context(|| file.clone())?;
     let hash = hex(&Sha256::digest(data.as_bytes()));
     ensure!(
         keys["sha256"] == hash,
@@ -132,46 +121,145 @@ fn draw(root: &Path, name: &str) -> Result<Drawing> {
          that command again",
         keys["command"]
     );
-    let lines = read(data).with_context(|| file.clone())?;
-    let figure = Figure {
-        title: keys["title"].into(),
-        about: keys["alt"].into(),
-        x: keys["x"].into(),
-        y: keys["y"].into(),
-        panels: vec![Panel { lines, ..Panel::default() }],
+    program(root, keys["command"]).with_context(|| file.clone())?;
+    let body = match keys["kind"] {
+        "chart" => chart(&keys, data).map(|chart| chart.body()),
+        "drawing" => drawing::draw(data),
+        other => bail!("{file}: `{other}` is no kind; write chart or drawing"),
     };
+    let (body, height) = body.with_context(|| file.clone())?;
     Ok(Drawing {
-        svg: figure.svg(),
+        svg: chart::document(keys["title"], keys["alt"], &body, height),
         title: keys["title"].into(),
         command: keys["command"].into(),
     })
 }
 
-/// A column of x, and a line for each further column; an empty cell is none.
-fn read(data: &str) -> Result<Vec<Line>> {
-    let mut rows = data.lines();
-    let names = rows.next().context("there is no line of names")?;
-    let mut lines: Vec<Line> = names
-        .split(',')
-        .skip(1)
-        .map(|name| Line { name: name.trim().into(), points: Vec::new() })
-        .collect();
-    for row in rows {
-        let mut cells = row.split(',').map(str::trim);
-        let number = |cell: &str| {
-            cell.parse::<f64>().with_context(|| {
-                format!("`{cell}` in `{row}` is no number; correct it")
-            })
+/// What the first lines say, `# key: value`, and what stands below them.
+fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
+    let (mut data, mut keys) = (text, BTreeMap::new());
+    for line in text.lines().take_while(|l| l.starts_with('#')) {
+        data = &data[(line.len() + 1).min(data.len())..];
+        let Some((key, value)) = line[1..].split_once(':') else {
+            bail!("`{line}`: write `# key: value`");
         };
-        let x = number(cells.next().unwrap_or_default())?;
-        for (line, cell) in lines.iter_mut().zip(cells) {
-            if !cell.is_empty() {
-                line.points.push((x, number(cell)?));
-            }
+        keys.insert(key.trim(), value.trim());
+    }
+    let axes = if keys.get("kind") == Some(&"chart") { &AXES[..] } else { &[] };
+    let needed = [&KEYS[..], axes].concat();
+    for key in &needed {
+        ensure!(
+            keys.get(key).is_some_and(|v| !v.is_empty()),
+            "the header lacks `# {key}: …`; it needs {}",
+            needed.join(", ")
+        );
+    }
+    Ok((keys, data))
+}
+
+/// The command runs a program of this project.
+fn program(root: &Path, command: &str) -> Result<()> {
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))
+        .context("Cargo.toml cannot be read")?;
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let (kind, name) = match words[..] {
+        ["cargo", "run", "--release", "--example", name, ..] => {
+            ("example", name)
+        }
+        ["cargo", "run", "--release", "--", ..] => ("bin", "moe"),
+        _ => bail!(
+            "`# command: {command}` runs no program of this project; write \
+             `cargo run --release -- …`, with `--example NAME` for an example"
+        ),
+    };
+    let name = regex::escape(name);
+    let entry = format!(r#"\[\[{kind}\]\][^\[]*\bname = "{name}""#);
+    ensure!(
+        Regex::new(&entry)?.is_match(&manifest),
+        "`# command: {command}`: Cargo.toml names no such {kind}; correct the \
+         command, or take the figure away"
+    );
+    Ok(())
+}
+
+/// Panels of lines. The first cell of a row says what it is: a number begins
+/// a point of each line, `panel` a panel, `guide` and `mark` what these are in
+/// `chart`; any other begins the names of the lines.
+fn chart(keys: &BTreeMap<&str, &str>, data: &str) -> Result<Figure> {
+    let log = keys.get("log").copied().unwrap_or_default();
+    let scale = ["x", "y"].map(|axis| match log.contains(axis) {
+        true => Scale::Log,
+        false => Scale::Linear,
+    });
+    let mut panels = vec![Panel { scale, ..Panel::default() }];
+    for row in data.lines() {
+        let panel = panels.last_mut().context("there is one")?;
+        read(panel, row).with_context(|| format!("`{row}`"))?;
+        if let Some(title) = row.strip_prefix("panel,") {
+            let panel =
+                Panel { title: title.into(), scale, ..Panel::default() };
+            panels.push(panel);
         }
     }
-    for line in &mut lines {
+    panels.retain(|p| !p.lines.is_empty());
+    ensure!(!panels.is_empty(), "there is no line of names");
+    for line in panels.iter_mut().flat_map(|p| &mut p.lines) {
         line.points = thin(&line.points, POINTS);
     }
-    Ok(lines)
+    Ok(Figure {
+        title: keys["title"].into(),
+        about: keys["alt"].into(),
+        x: keys["x"].into(),
+        y: keys["y"].into(),
+        panels,
+    })
+}
+
+/// Adds what the row says to the panel; an empty cell is no point.
+fn read(panel: &mut Panel, row: &str) -> Result<()> {
+    let cells: Vec<&str> = row.split(',').map(str::trim).collect();
+    let number = |cell: &str| {
+        cell.parse::<f64>()
+            .with_context(|| format!("`{cell}` is no number; correct it"))
+    };
+    // The side, and the text with its commas.
+    let text = |from: usize| -> Result<(Side, String)> {
+        let (side, text) = match cells.get(from..) {
+            Some([side, text @ ..]) => (*side, text.join(", ")),
+            _ => bail!("there are too few cells; write side and text"),
+        };
+        let side = Side::of(side).with_context(|| {
+            format!("`{side}` is no side; write n, ne, e, … or nothing")
+        })?;
+        Ok((side, text))
+    };
+    match cells[..] {
+        ["panel", ..] => {}
+        ["guide", x1, y1, x2, y2, ..] => panel.guides.push(Guide {
+            ends: [(number(x1)?, number(y1)?), (number(x2)?, number(y2)?)],
+            text: text(5)?,
+        }),
+        ["mark", line, x, y, ..] => panel.marks.push(Mark {
+            line: number(line)? as usize,
+            at: (number(x)?, number(y)?),
+            text: text(4)?,
+        }),
+        [_, ref names @ ..] if panel.lines.is_empty() => {
+            let line = |name: &&str| Line {
+                name: name.to_string(),
+                points: Vec::new(),
+            };
+            panel.lines = names.iter().map(line).collect();
+        }
+        [x, ref ys @ ..] => {
+            let x = number(x)?;
+            for (line, y) in panel.lines.iter_mut().zip(ys) {
+                if !y.is_empty() {
+                    line.points.push((x, number(y)?));
+                }
+            }
+        }
+        [] => {}
+    }
+    Ok(())
 }

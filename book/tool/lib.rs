@@ -5,7 +5,7 @@
 //!
 //! 1. `chapters`: what a chapter is, and the rules it keeps;
 //! 2. `measure`: the errors that `moe check` last measured;
-//! 3. `figures`: drawings from data;
+//! 3. `figures`: pictures from data, `drawing` those that are not charts;
 //! 4. `directives`: `{{#eq id}}` and its like become Markdown;
 //! 5. `pages`: the generated pages: map, notation, indexes;
 //! 6. `guard`: formulas, to mdbook-katex and back, and nothing else;
@@ -18,6 +18,7 @@
 pub mod browser;
 pub mod chapters;
 pub mod directives;
+mod drawing;
 pub mod figures;
 pub mod guard;
 pub mod links;

@@ -1,7 +1,7 @@
 //! Chapter 21. What a run did, as two figures.
 
 use crate::error::Result;
-use crate::figure::{Figure, Line, Panel, thin};
+use crate::figure::{Figure, Guide, Line, Panel, thin};
 use crate::file::write_atomic;
 use crate::train::metrics::{self, Line as Step, read};
 use std::path::Path;
@@ -67,7 +67,8 @@ pub fn experts(steps: &[Step]) -> Figure {
         Panel {
             title: format!("layer {layer}"),
             lines: (0..experts).map(of).collect(),
-            mark: Some((uniform, "uniform".into())),
+            guides: vec![Guide::level(uniform, "uniform")],
+            ..Panel::default()
         }
     };
     let shares = || last.iter().flatten();

@@ -2,12 +2,15 @@
 //! them. What T1 says stands beside it.
 #![allow(clippy::unwrap_used, reason = "an example may panic")]
 
+#[path = "../figures/csv.rs"]
+mod csv;
 mod twin;
 
 use clap::Parser;
+use csv::{Csv, short};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
-use moe_by_hand::figure::{Figure, Line, Panel, thin};
+use moe_by_hand::figure::{Figure, Guide, Line, Panel, thin};
 use moe_by_hand::file::write_atomic;
 use moe_by_hand::gradcheck::{Rung, layer};
 use moe_by_hand::layer::Shape;
@@ -18,6 +21,7 @@ use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::step::{Coefficients, Step};
 use moe_by_hand::train::trainer::{CLIP, DECAY, Trainer};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,6 +42,9 @@ struct Args {
     /// Where to write the figures
     #[arg(long, value_name = "DIR", default_value = "runs/five_bugs")]
     out: PathBuf,
+    /// Write the data of the book's figure into book/figures, too
+    #[arg(long, requires = "text")]
+    csv: bool,
     /// Steps of each run
     #[arg(long, value_name = "N", default_value_t = 600)]
     steps: usize,
@@ -295,8 +302,11 @@ fn figures(all: &[(Run, Vec<Run>)], out: &Path) -> Result<()> {
         };
         BUGS.iter().zip(all).map(line).collect::<Vec<_>>()
     };
-    let panel =
-        |title: &str, lines, mark| Panel { title: title.into(), lines, mark };
+    let panel = |title: &str, lines, guides| {
+        let title = title.into();
+        Panel { title, lines, guides, ..Panel::default() }
+    };
+    let right = Run::last(&all[0].1[0].validation);
     let fell = |points: &[(f64, f64)]| Run::last(points) < points[0].1;
     let both = |(one, seeds): &&(Run, Vec<Run>)| {
         fell(&one.losses) && fell(&seeds[0].validation)
@@ -316,23 +326,27 @@ fn figures(all: &[(Run, Vec<Run>)], out: &Path) -> Result<()> {
              on the validation text; within the spread of its seeds end: {}.",
             all.iter().filter(both).count(),
             all.len(),
-            Run::last(&all[0].1[0].validation),
+            right,
             if within.is_empty() { "none".into() } else { within.join(", ") },
         ),
         x: "step".into(),
         y: "nats for each byte".into(),
         panels: vec![
-            panel("one fixed batch", lines(&|r| r.0.losses.clone()), None),
+            panel("one fixed batch", lines(&|r| r.0.losses.clone()), vec![]),
             panel(
                 "validation text",
                 lines(&|r| r.1[0].validation.clone()),
-                None,
+                vec![],
             ),
         ],
     };
     let of_layer = |l: usize| {
         let of = move |r: &(Run, Vec<Run>)| thin(&r.1[0].load[l], 30);
-        panel(&format!("layer {l}"), lines(&of), Some((1.0, "uniform".into())))
+        panel(
+            &format!("layer {l}"),
+            lines(&of),
+            vec![Guide::level(1.0, "uniform")],
+        )
     };
     let loads = |(bug, runs): (&Bug, &(Run, Vec<Run>))| {
         let of = |l: &Vec<_>| format!(" {:.2}", Run::load(l));
@@ -357,6 +371,65 @@ fn figures(all: &[(Run, Vec<Run>)], out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Mean −ln of what a table of counted letter pairs, each one more than it was
+/// seen, says of the validation text: what a model has to beat.
+fn pairs(text: &Text) -> f64 {
+    let mut seen = vec![[0.0f64; 256]; 256];
+    let mut letters = BTreeSet::new();
+    for pair in text.train().windows(2) {
+        seen[usize::from(pair[0])][usize::from(pair[1])] += 1.0;
+        letters.insert(pair[0]);
+    }
+    let nats = |pair: &[u8]| {
+        let row = &seen[usize::from(pair[0])];
+        let all = row.iter().sum::<f64>() + letters.len() as f64;
+        (all / (row[usize::from(pair[1])] + 1.0)).ln()
+    };
+    let validation = text.validation().windows(2);
+    let count = validation.len() as f64;
+    validation.map(nats).sum::<f64>() / count
+}
+/// The same curves as loss.svg, as the book draws them.
+fn csv(all: &[(Run, Vec<Run>)], text: &Text) -> Csv {
+    let ends = |of: Points| {
+        let end = |r| Run::last(&of(r));
+        let each = BUGS.iter().zip(all);
+        let each = each.map(|(b, r)| format!("{} {:.3}", b.name, end(r)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let (one, fresh): (Points, Points) =
+        (&|r| thin(&r.0.losses, 60), &|r| r.1[0].validation.clone());
+    let alt = format!(
+        "Loss against step, in two panels, for the correct gradient and six \
+         wrong ones. All fall. On one batch the means of the last steps are: \
+         {}. On the validation text they end at: {}.",
+        ends(one),
+        ends(fresh),
+    );
+    let mut csv = Csv::chart(
+        "five-bugs",
+        "Wrong gradients learn: this chapter's lab on tinyshakespeare, seed 0",
+        &alt,
+        ["step", "nats for each byte"],
+    );
+    let names: Vec<_> = BUGS.iter().map(|b| b.name).collect();
+    let end = all[0].0.losses.len();
+    let mut panel = |title: &str, of: Points| {
+        csv.row(format!("panel,{title}"));
+        csv.row(format!("step,{}", names.join(",")));
+        let lines: Vec<_> = all.iter().map(of).collect();
+        for (i, point) in lines[0].iter().enumerate() {
+            let row: Vec<_> = lines.iter().map(|l| short(l[i].1)).collect();
+            csv.row(format!("{},{}", point.0, row.join(",")));
+        }
+    };
+    panel("one batch, again and again", one);
+    panel("validation on fresh text", fresh);
+    let pairs = pairs(text);
+    csv.row(format!("guide,{end},{pairs:.3},0,{pairs:.3},se,letter pairs"));
+    csv
+}
+
 fn run(args: Args) -> Result<()> {
     let text = match &args.text {
         Some(path) => Text::read(path)?,
@@ -374,6 +447,15 @@ fn run(args: Args) -> Result<()> {
     table(&all);
     figures(&all, &args.out)?;
     println!("\nfigures: loss.svg, load.svg in {}", args.out.display());
+    if let (true, Some(path)) = (args.csv, &args.text) {
+        let file = path.file_name().unwrap_or_default().display();
+        let csv = csv(&all, &text).of(&text);
+        let path = csv.path();
+        let command = "cargo run --release --example five_bugs --";
+        csv.write(&format!("{command} --text {file} --csv"))
+            .map_err(|e| Error::io(&path, e, "correct the permissions"))?;
+        println!("{}", path.display());
+    }
     Ok(())
 }
 fn main() -> ExitCode {

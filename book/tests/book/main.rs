@@ -6,6 +6,7 @@ mod tree;
 
 use anyhow::Result;
 use book_tool::{figures, links, make, measure};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -268,10 +269,90 @@ fn a_directive_out_of_place_is_found() {
 #[test]
 fn a_figure_without_its_program_is_found() {
     let file = "book/figures/fall.csv";
-    breaks(file, "10,2,2", "10,2,1", &["moe converge", "run that command"]);
+    breaks(file, "10,2,2", "10,2,1", &["converge", "run that command"]);
     breaks(file, "# alt: Two", "# alt:\n# about: Two", &["lacks `# alt: …`"]);
     let says = ["cargo book figures"];
     breaks(file, "# alt: Two", "# alt: These two", &says);
+    let says = ["Cargo.toml names no such example"];
+    breaks(file, "--release -- converge", "--release --example fall", &says);
+    breaks(file, "cargo run", "draw by", &["runs no program of this project"]);
+    breaks(file, "kind: chart", "kind: pie", &["`pie` is no kind"]);
+}
+
+/// Draws rows of this kind; whatever is wrong is the answer.
+fn drawn(kind: &str, rows: &str) -> Result<String> {
+    let tree = Tree::new()?;
+    let hash = Sha256::digest(rows.as_bytes());
+    let hash: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+    let head = format!(
+        "# command: cargo run --release -- converge\n# sha256: {hash}\n\
+         # kind: {kind}\n# title: t\n# alt: a\n# x: x\n# y: y\n# log: y\n"
+    );
+    fs::write(tree.root().join("book/figures/fall.csv"), head + rows)?;
+    figures::draw_all(tree.root())?;
+    Ok(fs::read_to_string(tree.root().join("book/src/figures/fall.svg"))?)
+}
+
+#[test]
+fn a_chart_has_panels_guides_and_marks() -> Result<()> {
+    let svg = drawn(
+        "chart",
+        "panel,above\nx,p,q\n0,1,10\n10,100,10\npanel,below\nx,p\n0,1\n\
+         guide,0,10,10,10,ne,level\nmark,1,10,100,,a dot, here\n",
+    )?;
+    let count = |part: &str| svg.matches(part).count();
+    assert_eq!(count("class=\"line c0\""), 2, "a line in each panel");
+    for part in ["above", "below", "level", "a dot, here", ">q<"] {
+        assert_eq!(count(part), 1, "{part} in {svg}");
+    }
+    assert_eq!(count(">10²<"), 2, "an axis in each panel");
+    // The logarithm of 10 lies midway between those of 1 and 100, so q runs
+    // level where p has gone half of its way up.
+    let at = |class: &str| -> Vec<f64> {
+        let path = svg.split(class).nth(1).and_then(|s| s.split('"').nth(2));
+        let cells = path.unwrap_or_default().split(['M', 'L', 'h', ' ']);
+        cells.filter_map(|c| c.parse().ok()).collect()
+    };
+    let (p, q) = (at("line c0"), at("line c1"));
+    assert!((p[1] + p[3] - 2.0 * q[1]).abs() < 0.3, "{p:?} {q:?}");
+    for (row, says) in [
+        ("x,p\n1,one", "`one` is no number"),
+        ("x,p\n1,1\nmark,0,1,1,up,text", "`up` is no side"),
+        ("", "no line of names"),
+    ] {
+        let fault = drawn("chart", row).expect_err(row);
+        assert!(format!("{fault:#}").contains(says), "{fault:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_drawing_has_boxes_and_arrows() -> Result<()> {
+    let svg = drawn(
+        "drawing",
+        "box,10,20,30,16,c1 strong,a < b, c\narrow,0,0,100,0,0,c2,\n\
+         circle,50,50,20,dashed,\ndot,9,9,c0 ne,here\ntext,60,70,s,below\n",
+    )?;
+    for part in [
+        "<rect class=\"box c1 strong\" x=\"10\" y=\"20\" width=\"30\"",
+        ">a &lt; b, c<",
+        "d=\"M100.0 0.0L93.0 3.0 93.0 -3.0Z\"", // the head
+        "<circle class=\"way dashed\"",
+        ">here<",
+        ">below<",
+    ] {
+        assert!(svg.contains(part), "{part} in {svg}");
+    }
+    for (row, says) in [
+        ("ring,1,1,1,,", "`ring` is no shape"),
+        ("box,1,1,1,c0,", "a box needs x, y, width, height"),
+        ("box,340,1,30,9,c0,", "reaches beyond the paper"),
+        ("dot,1,1,c8,", "`c8` is no class"),
+    ] {
+        let fault = drawn("drawing", row).expect_err(row);
+        assert!(format!("{fault:#}").contains(says), "{fault:#}");
+    }
+    Ok(())
 }
 
 #[test]

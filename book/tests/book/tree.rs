@@ -20,6 +20,8 @@ impl Tree {
         for part in ["book.toml", "theme", "src/katex"] {
             copy(&book.join(part), &tree.root().join("book").join(part))?;
         }
+        // Figures name the programs that made them.
+        copy(&book.join("../Cargo.toml"), &tree.root().join("Cargo.toml"))?;
         figures::draw_all(tree.root())?;
         Ok(tree)
     }

@@ -154,7 +154,7 @@ fn figure(points: &[Point]) -> Figure {
             line("cross-entropy", |p| p.ce),
             line("balance term", |p| p.aux),
         ];
-        Panel { title: title.into(), lines, mark: None }
+        Panel { title: title.into(), lines, ..Panel::default() }
     };
     let mut panels = vec![panel("all steps", points)];
     if let Some(end) = points.get(99..).filter(|end| end.len() > 1) {

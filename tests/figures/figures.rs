@@ -1,0 +1,120 @@
+//! Chapter 21. The data of the book's figures, from the library's own code.
+#![allow(clippy::unwrap_used, reason = "an example may panic")]
+
+mod csv;
+mod drawings;
+mod paper;
+mod plots;
+
+use clap::Parser;
+use csv::Csv;
+use moe_by_hand::error::{Error, Result};
+use moe_by_hand::train::data::Text;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write the data of the book's figures into book/figures.
+///
+/// `cargo book figures` draws them. Where a model is trained for a figure, it
+/// takes minutes; the others take no time.
+#[derive(Parser)]
+struct Args {
+    /// Which [default: all for which nothing is trained]
+    names: Vec<String>,
+    /// What to train on, UTF-8
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+}
+
+/// How a figure's data comes about.
+enum Make {
+    /// The same on every machine.
+    Exact(fn() -> Csv),
+    /// Its last digits are rounding errors, which differ between machines.
+    Rounded(fn() -> Csv),
+    /// By training on a text.
+    Trained(fn(&Text) -> Result<Csv>),
+}
+use Make::{Exact, Rounded, Trained};
+/// In the order of the book.
+const FIGURES: &[(&str, Make)] = &[
+    ("strides", Exact(drawings::strides)),
+    ("loop-orders", Exact(drawings::loop_orders)),
+    ("difference-error", Rounded(plots::difference_error)),
+    ("stream-rms", Exact(plots::stream_rms)),
+    ("softmax-simplex", Exact(drawings::softmax_simplex)),
+    ("silu", Exact(plots::silu)),
+    ("embedding-scatter", Exact(drawings::embedding_scatter)),
+    ("rmsnorm-tangent", Exact(drawings::rmsnorm_tangent)),
+    ("swiglu-lanes", Exact(drawings::swiglu_lanes)),
+    ("gradient-highway", Exact(plots::gradient_highway)),
+    ("attention-two-by-two", Exact(drawings::attention_two_by_two)),
+    ("heads-wiring", Exact(drawings::heads_wiring)),
+    ("rope-clock", Exact(plots::rope_clock)),
+    ("router-topk", Exact(drawings::router_topk)),
+    ("moe-dispatch", Exact(drawings::moe_dispatch)),
+    ("balance-load", Trained(plots::balance_load)),
+];
+
+fn command(name: &str) -> String {
+    format!("cargo run --release --example figures -- {name}")
+}
+fn make(name: &str, make: &Make, text: Option<&PathBuf>) -> Result<PathBuf> {
+    let (csv, command) = match make {
+        Exact(make) | Rounded(make) => (make(), command(name)),
+        Trained(make) => {
+            let path = text.ok_or_else(|| {
+                let rule = "the model of this figure is trained on a text";
+                Error::input("--text", "missing", rule, "name a file")
+            })?;
+            let text = Text::read(path)?;
+            let file = path.file_name().unwrap_or_default().display();
+            let command = format!("{} --text {file}", command(name));
+            (make(&text)?.of(&text), command)
+        }
+    };
+    let path = csv.path();
+    let cure = "make the folder, or correct its permissions";
+    csv.write(&command).map_err(|e| Error::io(&path, e, cure))?;
+    Ok(path)
+}
+fn run(args: &Args) -> Result<()> {
+    for name in &args.names {
+        if !FIGURES.iter().any(|f| f.0 == name) {
+            let all: Vec<_> = FIGURES.iter().map(|f| f.0).collect();
+            let rule = "there is no figure of this name";
+            let cure = format!("choose from {}", all.join(", "));
+            return Err(Error::input("NAME", name, rule, cure));
+        }
+    }
+    for (name, how) in FIGURES {
+        let wanted = match args.names.is_empty() {
+            true => !matches!(how, Trained(_)),
+            false => args.names.iter().any(|n| n == name),
+        };
+        if wanted {
+            println!("{}", make(name, how, args.text.as_ref())?.display());
+        }
+    }
+    Ok(())
+}
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("figures: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// What the book shows is what the library does now.
+#[test]
+fn the_figures_are_those_of_the_library() {
+    for (name, make) in FIGURES {
+        let Exact(make) = make else { continue };
+        let (csv, again) = (make(), command(name));
+        let kept = std::fs::read_to_string(csv.path()).unwrap_or_default();
+        assert!(kept == csv.text(&again), "{name} has changed: {again}");
+    }
+}
