@@ -154,10 +154,11 @@ pub(super) fn backward() -> Report {
         measure(&w, &w.names(), x, Plan::MODEL).of(name)
     };
     let all = proof("all losses", ALL);
-    let e = Whole::new(ALL).model.config.experts;
-    let half = all.choices.len() / 2;
-    let idle = (0..e).any(|e| !all.choices[..half].contains(&e));
+    let c = Whole::new(ALL).model.config;
+    let (seen, each) = (all.choices.len(), c.top_k * TOKENS.len());
+    let idle = (0..c.experts).any(|e| !all.choices[..seen / 2].contains(&e));
     all.and(fact("an expert is idle", idle))
+        .and(fact("2 choices a row and layer", seen == c.layers * each))
         .and(proof("cross-entropy", only(1.0, 0.0, 0.0)))
         .and(proof("balance loss", only(0.0, 1.0, 0.0)))
         .and(proof("z-loss", only(0.0, 0.0, 1.0)))
