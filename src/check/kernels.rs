@@ -506,7 +506,7 @@ impl Function for Turn {
     }
 }
 fn turned(x: &[f64], m: usize) -> Vec<f64> {
-    let (table, mut y) = (rope::Rope::new(4, 20, 1e4), x.to_vec());
+    let (table, mut y) = (rope::Rope::new(4, 40, 1e4), x.to_vec());
     rope::rope_forward(&mut y, 4, 1, m, &table);
     y
 }
@@ -540,7 +540,16 @@ pub(super) fn rope_rotation() -> Report {
     });
     let want: Vec<f64> = want.collect();
     let y = Turn.forward(std::slice::from_ref(&x)).0;
+    // The table is made of turns by 16q and by r: here q goes up to 2.
+    let all = |m| turned(&[1.0, 0.0, 1.0, 0.0], m);
+    let angles = (0..40).flat_map(|m| [1.0, 0.01].map(|w| m as f64 * w));
+    let turns: Vec<f64> = angles.flat_map(|a| [a.cos(), a.sin()]).collect();
     formula("R(mω)·x", &y, &want)
+        .and(formula(
+            "cos mω, sin mω at 40 positions",
+            &(0..40).flat_map(all).collect::<Vec<_>>(),
+            &turns,
+        ))
         .and(formula("‖R·x‖ = ‖x‖", &[dot(&y, &y)], &[dot(&x, &x)]))
         .and(formula("R(0) = I", &turned(&x[..4], 0), &x[..4]))
 }

@@ -33,8 +33,8 @@ impl Rope {
     /// Angles m·ωᵢ with ωᵢ = b^{−2i/d} for the positions m below `time`.
     ///
     /// Of 16q + r, they are those of 16q turned by those of r, so that few
-    /// positions need a sine: 14 % of scenario `dispatch_cold`, and in f64 no
-    /// less exact. Source: Su et al. 2021, eq. 15.
+    /// positions need a sine: sines were a seventh of scenario
+    /// `dispatch_cold`. Source: Su et al. 2021, eq. 15.
     pub fn new(head: usize, time: usize, base: f64) -> Self {
         let omega = |i: usize| {
             base.powf(-2.0 * i as f64 / head as f64) // eq: rope-frequencies
