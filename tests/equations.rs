@@ -84,23 +84,34 @@ fn checks_are_composed_of_checks() {
 
 /// The rungs that a check of such an equation has to stand on. Differences
 /// of every element of a whole model would take hours: there T3 and T4 stand
-/// for T1.
-fn rungs(id: &str, kind: Kind) -> &'static [Rung] {
-    match (kind, id) {
-        (Kind::Backward, "model-backward") => &[Rung::T2, Rung::T3, Rung::T4],
-        (Kind::Backward, _) => &[Rung::T1, Rung::T2],
-        _ => &[],
-    }
+/// for T1. A fast twin has to be held to the plain kernel.
+fn rungs(e: &Equation) -> Vec<Rung> {
+    let mut rungs = match (e.kind, e.id.as_str()) {
+        (Kind::Backward, "model-backward") => {
+            vec![Rung::T2, Rung::T3, Rung::T4]
+        }
+        (Kind::Backward, _) => vec![Rung::T1, Rung::T2],
+        _ => vec![],
+    };
+    rungs.extend(e.fast.as_ref().map(|_| Rung::T5));
+    rungs
 }
 /// What a report lacks.
-fn unmeasured(id: &str, kind: Kind, report: &Report) -> Vec<String> {
+fn unmeasured(e: &Equation, report: &Report) -> Vec<String> {
+    let Equation { id, kind, .. } = e;
     if report.measures.is_empty() {
         return vec![format!("src/check.rs: `{id}` measures nothing")];
     }
     let has = |rung| report.measures.iter().any(|m| m.rung == rung);
-    let missing = rungs(id, kind).iter().filter(|&&rung| !has(rung));
-    let say = |rung| {
-        format!("src/check.rs: `{id}` of kind {kind} does not measure {rung}")
+    let missing = rungs(e).into_iter().filter(|&rung| !has(rung));
+    let say = |rung| match rung {
+        Rung::T5 => format!(
+            "src/check.rs: `{id}` has a `fast` twin and does not measure T5; \
+             add it to src/check/parity.rs"
+        ),
+        _ => format!(
+            "src/check.rs: `{id}` of kind {kind} does not measure {rung}"
+        ),
     };
     missing.map(say).collect()
 }
@@ -109,7 +120,7 @@ fn unmeasured(id: &str, kind: Kind, report: &Report) -> Vec<String> {
 fn every_check_stands_on_its_rungs() {
     let faults = equations().into_iter().flat_map(|e| {
         let check = moe_by_hand::check::find(&e.id);
-        check.map_or(vec![], |c| unmeasured(&e.id, e.kind, &(c.run)()))
+        check.map_or(vec![], |c| unmeasured(&e, &(c.run)()))
     });
     assert_none(&faults.collect::<Vec<_>>());
 }
@@ -169,16 +180,23 @@ fn report(rungs: &[Rung]) -> Report {
 }
 
 #[test]
-fn a_backward_without_a_rung_is_found() {
-    use Rung::{T1, T2, T3, T4, T7};
-    let lacks =
-        |id, kind, rungs: &[Rung]| unmeasured(id, kind, &report(rungs)).len();
-    assert_eq!(lacks("y-backward", Kind::Backward, &[T1, T2]), 0);
-    assert_eq!(lacks("y-backward", Kind::Backward, &[T1, T7]), 1);
-    assert_eq!(lacks("y-backward", Kind::Backward, &[T3, T4]), 2);
-    assert_eq!(lacks("model-backward", Kind::Backward, &[T2, T3, T4]), 0);
-    assert_eq!(lacks("model-backward", Kind::Backward, &[T2, T3]), 1);
-    assert_eq!(lacks("y", Kind::Forward, &[T7]), 0);
-    assert_eq!(lacks("y", Kind::Forward, &[]), 1);
-    assert_eq!(lacks("shift", Kind::Identity, &[]), 1);
+fn an_equation_without_a_rung_is_found() {
+    use Rung::{T1, T2, T3, T4, T5, T7};
+    let lacks = |id: &str, kind, fast: &str, rungs: &[Rung]| {
+        let text =
+            format!("[{id}]\nname = 'Y'\nkind = '{kind}'\ntex = 'y'\n{fast}\n");
+        unmeasured(&parse(&text)[0], &report(rungs)).len()
+    };
+    let (back, fast) = (Kind::Backward, "fast = 'src/y.rs::y'");
+    assert_eq!(lacks("y-backward", back, "", &[T1, T2]), 0);
+    assert_eq!(lacks("y-backward", back, "", &[T1, T7]), 1);
+    assert_eq!(lacks("y-backward", back, "", &[T3, T4]), 2);
+    assert_eq!(lacks("y-backward", back, fast, &[T1, T2]), 1);
+    assert_eq!(lacks("y-backward", back, fast, &[T1, T2, T5]), 0);
+    assert_eq!(lacks("model-backward", back, "", &[T2, T3, T4]), 0);
+    assert_eq!(lacks("model-backward", back, "", &[T2, T3]), 1);
+    assert_eq!(lacks("y", Kind::Forward, "", &[T7]), 0);
+    assert_eq!(lacks("y", Kind::Forward, fast, &[T7]), 1);
+    assert_eq!(lacks("y", Kind::Forward, "", &[]), 1);
+    assert_eq!(lacks("shift", Kind::Identity, "", &[]), 1);
 }

@@ -1,21 +1,14 @@
 //! T5. The f32 kernels on every instruction set that this CPU has against the
-//! plain kernels in f64, and the gradient of whole models.
-//!
-//! Each bound is derived where it is asserted, from the number of roundings
-//! and from the data. Every operation of f32 is exact but for a factor 1 + δ,
-//! |δ| ≤ u = 2⁻²⁴, and r factors in a row differ from 1 by γᵣ = r·u/(1 − r·u)
-//! at most (Higham 2002, lemma 3.1). A sum of n products in any order puts n
-//! roundings on each term with FMA, n + 1 without: |error| ≤ γₙ₊₁·Σ|terms|. A
-//! result below 2⁻¹²⁶ is rounded to a multiple of 2⁻¹⁴⁹ besides.
-//!
-//! The reference has rounding errors as well, 2⁻²⁹ times as large; `within`
-//! allows for a thousandth.
+//! plain kernels in f64, at many sizes and scales, and the gradient of whole
+//! models. The bounds of the kernels are derived in `src/check/parity.rs`.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 mod again;
 
 use again::again;
+use moe_by_hand::check::parity::{self, EXP, Pair, TINY, U, normals, wide};
 use moe_by_hand::config::Config;
+use moe_by_hand::gradcheck::Rung;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
 use moe_by_hand::kernel::fast;
 use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
@@ -34,20 +27,6 @@ use moe_by_hand::params::Params;
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::step::{Coefficients, Losses, Step};
-
-/// The unit roundoff of f32.
-const U: f64 = 1.0 / (1u64 << 24) as f64;
-/// What `fast::exp` promises: relative error from −87 to 88, …
-const EXP: f64 = 1.0 / (1u64 << 22) as f64;
-/// … and absolute error below: 2⁻¹²⁶, the smallest normal number.
-const TINY: f64 = f32::MIN_POSITIVE as f64;
-/// The smallest number of all, 2⁻¹⁴⁹.
-const ETA: f64 = TINY * f32::EPSILON as f64;
-
-fn gamma(r: usize) -> f64 {
-    let r = r as f64 * U;
-    r / (1.0 - r)
-}
 
 /// Across the ends of vectors of 4, 8 and 16 lanes, four at a time; and the
 /// model's own widths, keys and vocabularies. Miri, which is a thousand times
@@ -72,16 +51,14 @@ impl Worst {
         Self { what: format!("{what} on {isa}"), share: 0.0 }
     }
     #[track_caller]
-    fn within(&mut self, case: &str, got: f32, want: f64, bound: f64) {
-        let off = (got as f64 - want).abs();
-        assert!(
-            off <= bound * 1.001,
-            "{} {case}: {got:e} for {want:e}, off by {off:e} > {bound:e}",
-            self.what
-        );
-        if off > 0.0 {
-            self.share = self.share.max(off / bound);
-        }
+    fn within(&mut self, case: &str, pair: &Pair) {
+        let m = pair.measure();
+        assert!(m.holds(), "{case}: {m}");
+        self.share = self.share.max(pair.share());
+    }
+    #[track_caller]
+    fn all<const N: usize>(&mut self, case: &str, pairs: [Pair; N]) {
+        pairs.iter().for_each(|pair| self.within(case, pair));
     }
     /// A bound that nothing comes near proves little.
     #[track_caller]
@@ -89,15 +66,6 @@ impl Worst {
         println!("{}: {:.3} of the bound", self.what, self.share);
         assert!(self.share >= least, "{}: a loose bound", self.what);
     }
-}
-
-fn normals(n: usize, scale: f64, seed: usize) -> Vec<f32> {
-    let mut x = vec![0.0; n];
-    Rng::new(seed as u64, 5).fill_normal(&mut x, scale);
-    x
-}
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x.into()).collect()
 }
 
 /// Rows of scores of all kinds: equal, tiny, usual, huge; one that stands out;
@@ -121,56 +89,6 @@ fn scores(n: usize, v: usize) -> Vec<(&'static str, Vec<f32>)> {
         ("one", one),
         ("none", vec![low; n * v]),
     ]
-}
-
-/// e^{x̂} by `fast::exp` with |x̂ − x| ≤ slip: a bound of its distance from eˣ.
-///
-/// e^{x̂} is off by a factor e^{slip}, the kernel's result by 1 + 2⁻²²; where
-/// little is left of it, both numbers are below 2⁻¹²⁶.
-fn exp_bound(x: f64, slip: f64) -> f64 {
-    if x < -90.0 && x + slip < -87.0 {
-        return 2.0 * TINY;
-    }
-    x.exp() * ((1.0 + EXP) * slip.exp() - 1.0) + TINY
-}
-
-/// Softmax of one row of scores c·z and its log-sum-exp, with their bounds.
-struct Row {
-    p: Vec<[f64; 2]>,
-    lse: [f64; 2],
-}
-fn softmax_bounds(z: &[f32], c: f32) -> Row {
-    let c = c as f64;
-    let m = z.iter().fold(f32::NEG_INFINITY, |m, &z| m.max(z)) as f64;
-    if m == f64::NEG_INFINITY {
-        return Row { p: vec![[0.0; 2]; z.len()], lse: [m, 0.0] };
-    }
-    // z − m and c times it are rounded: x̂ = x·(1 + δ)(1 + δ′).
-    let x = |z: f32| c * (z as f64 - m);
-    let slip = |x: f64| if x.is_finite() { gamma(2) * -x } else { 0.0 };
-    let e: Vec<[f64; 2]> =
-        z.iter().map(|&z| [x(z).exp(), exp_bound(x(z), slip(x(z)))]).collect();
-    // The sum: each term's own error, and n roundings of what is summed.
-    let n = z.len();
-    let sum: f64 = e.iter().map(|e| e[0]).sum();
-    let each: f64 = e.iter().map(|e| e[1]).sum();
-    let off = each + gamma(n) * (sum + each);
-    let (low, high) = (sum - off, sum + off);
-    // p̂ = fl(ê·fl(1/ŝ)): two roundings, and the smallest number if it is
-    // below what a number can be.
-    let p = e.iter().map(|&[e, off]| {
-        let p = e / sum;
-        let most = (e + off) / low * (1.0 + gamma(2)) - p;
-        let least = p - (e - off) / high * (1.0 - gamma(2));
-        [p, most.max(least) + ETA]
-    });
-    // ℓ = fl(fl(c·m) + ln ŝ): the sum's error, relative; ln to one unit in the
-    // last place, 2u; the product and the sum.
-    let (relative, ln) = (-(1.0 - off / sum).ln(), sum.ln());
-    let parts = U * (c * m).abs() + relative + 2.0 * U * (ln + relative);
-    let lse = c * m + ln;
-    let off = parts + U * (lse.abs() + parts);
-    Row { p: p.collect(), lse: [lse, off] }
 }
 
 #[test]
@@ -230,21 +148,12 @@ fn softmax() {
         for n in lengths() {
             for (kind, z) in scores(1, n) {
                 let case = format!("{kind} {n}");
-                let (row, mut p) = (softmax_bounds(&z, 1.0), z.clone());
-                let mut want = wide(&z);
-                let want_lse = softmax_forward(&mut want);
-                let lse = isa.run(fast::SoftmaxForward { z: &mut p });
-                for i in 0..n {
-                    worst.within(&case, p[i], want[i], row.p[i][1]);
-                    if z[i] == f32::NEG_INFINITY {
-                        assert_eq!(p[i], 0.0, "{isa} {case} at {i}");
-                    }
+                let [p, lse] = parity::softmax(isa, &z);
+                for (i, z) in z.iter().enumerate() {
+                    let masked = *z == f32::NEG_INFINITY;
+                    assert!(!masked || p.got[i] == 0.0, "{isa} {case} at {i}");
                 }
-                if want_lse == f64::NEG_INFINITY {
-                    assert_eq!(lse, f32::NEG_INFINITY, "{isa} {case}");
-                } else {
-                    worst.within(&case, lse, want_lse, row.lse[1]);
-                }
+                worst.all(&case, [p, lse]);
             }
         }
         worst.done(0.1);
@@ -270,30 +179,13 @@ fn causal_softmax() {
                 let scale = [0.176_776_7f32, 1.0, 3.3][(keys + t) % 3];
                 for (kind, z) in scores(t * group, keys) {
                     let case = format!("{kind} {keys} {t} {group}");
-                    let (mut p, mut want) = (z.clone(), wide(&z));
-                    isa.run(fast::CausalSoftmaxForward {
-                        z: &mut p,
-                        keys,
-                        group,
-                        scale,
-                    });
-                    causal_softmax_forward(
-                        &mut want,
-                        keys,
-                        group,
-                        scale.into(),
-                    );
-                    for (r, z) in z.chunks(keys).enumerate() {
-                        let seen = keys - t + r / group + 1;
-                        let row = softmax_bounds(&z[..seen], scale);
-                        for j in 0..seen {
-                            let at = r * keys + j;
-                            worst.within(&case, p[at], want[at], row.p[j][1]);
-                        }
-                        let future = &p[r * keys + seen..(r + 1) * keys];
+                    let p = parity::causal_softmax(isa, &z, keys, group, scale);
+                    for (r, p) in p.got.chunks(keys).enumerate() {
+                        let future = &p[keys - t + r / group + 1..];
                         let none = future.iter().all(|&p| p == 0.0);
                         assert!(none, "{isa} {case}: row {r} sees the future");
                     }
+                    worst.within(&case, &p);
                 }
             }
         }
@@ -314,31 +206,9 @@ fn causal_softmax_gradient() {
                 });
                 let d = normals(n * keys, scale_of_d, keys + 7);
                 let scale = 0.353_553_4f32;
-                let (mut got, mut want) = (d.clone(), wide(&d));
-                isa.run(fast::CausalSoftmaxBackward {
-                    d: &mut got,
-                    p: &p,
-                    keys,
-                    scale,
-                });
-                let p = wide(&p);
-                causal_softmax_backward(&mut want, &p, keys, scale.into());
-                for at in 0..n * keys {
-                    let row = at / keys * keys..(at / keys + 1) * keys;
-                    let (d64, pr) = (wide(&d[row.clone()]), &p[row]);
-                    // d·p summed: n + 1 roundings a term. Then d − ⟨d, p⟩,
-                    // p·c and their product: one rounding each.
-                    let mean = dot(&d64, pr);
-                    let size: f64 =
-                        d64.iter().zip(pr).map(|(d, p)| (d * p).abs()).sum();
-                    let off = gamma(keys + 1) * size + keys as f64 * ETA;
-                    let gap = (d[at] as f64 - mean).abs();
-                    let c = p[at] * scale as f64;
-                    let bound = c * ((gap + off) * (1.0 + gamma(3)) - gap);
-                    let bound = bound + ETA * (1.0 + gap + off);
-                    let case = format!("{keys} {scale_of_d:e}");
-                    worst.within(&case, got[at], want[at], bound);
-                }
+                let pair =
+                    parity::causal_softmax_gradient(isa, &d, &p, keys, scale);
+                worst.within(&format!("{keys} {scale_of_d:e}"), &pair);
             }
         }
         worst.done(0.1);
@@ -362,73 +232,19 @@ fn cross_entropy() {
                     *z = z.max(-1e6); // a finite loss
                 }
                 let case = format!("{kind} {n} {v}");
-                let (mut lse, mut lse64) = (vec![0.0; n], vec![0.0; n]);
-                let z64 = wide(&z);
-                let loss = isa.run(fast::CrossEntropyForward {
-                    lse: &mut lse,
-                    z: &z,
-                    target: &target,
-                    v,
-                });
-                let want = cross_entropy_forward(&mut lse64, &z64, &target);
-                // Each ℓ by its own bound; ℓ − z is rounded, and so are the n
-                // sums.
-                let (mut off, mut size) = (0.0, 0.0);
-                for i in 0..n {
-                    let row = softmax_bounds(&z[i * v..][..v], 1.0);
-                    worst.within(&case, lse[i], lse64[i], row.lse[1]);
-                    let term = (row.lse[0] - z64[i * v + target[i]]).abs();
-                    let each = row.lse[1] + U * (term + row.lse[1]);
-                    (off, size) = (off + each, size + term + each);
-                }
-                worst.within(&case, loss, want, off + gamma(n) * size);
-
+                let [lse, sum] = parity::cross_entropy(isa, &z, &target);
                 // The gradient, from the ℓ that f32 has.
                 let dsum = 1.0 / n as f32;
-                let (mut dz, mut want) =
-                    (vec![f32::NAN; n * v], vec![0.0; n * v]);
-                isa.run(fast::CrossEntropyBackward {
-                    dz: &mut dz,
-                    z: &z,
-                    lse: &lse,
-                    target: &target,
-                    dsum,
-                });
-                let lse = wide(&lse);
-                cross_entropy_backward(
-                    &mut want,
-                    &z64,
-                    &lse,
-                    &target,
-                    dsum.into(),
+                let dz = parity::cross_entropy_gradient(
+                    isa, &z, &lse.got, &target, dsum,
                 );
-                let c = dsum as f64;
-                for at in 0..n * v {
-                    let x = z64[at] - lse[at / v];
-                    let slip = if x.is_finite() { U * x.abs() } else { 0.0 };
-                    let (p, off) = (x.exp(), exp_bound(x, slip));
-                    // times dsum, and at the target less dsum: one rounding
-                    // each
-                    let mut bound = c * (off + U * (p + off)) + ETA;
-                    if at % v == target[at / v] {
-                        bound += U * (want[at].abs() + bound);
-                    }
-                    worst_back.within(&case, dz[at], want[at], bound);
-                }
+                worst.all(&case, [lse, sum]);
+                worst_back.within(&case, &dz);
             }
         }
         worst.done(0.1);
         worst_back.done(0.1);
     }
-}
-
-/// σ(z) and its bound: 1 + e and 1/(1 + e) are rounded; of e's relative error
-/// 2⁻²² the quotient has e/(1 + e) < 1 times as much. e^88.4 counts as ∞ and
-/// its quotient as 0, which is below 2⁻¹²⁶.
-fn sigmoid_bound(z: f64) -> [f64; 2] {
-    let sigma = 1.0 / (1.0 + (-z).exp());
-    let relative = 1.0 / ((1.0 - EXP) * (1.0 - gamma(2))) - 1.0;
-    [sigma, relative * sigma + TINY]
 }
 
 #[test]
@@ -441,47 +257,11 @@ fn glu() {
                 let n = len * rows(len);
                 let case = format!("{len} {scale:e}");
                 let gate = normals(n, scale, len);
-                let (up, dh) =
-                    (normals(n, 2.0, len + 1), normals(n, 0.5, len + 2));
-                let mut h = vec![f32::NAN; n];
-                let (mut dgate, mut dup) = (h.clone(), h.clone());
-                isa.run(fast::GluForward { h: &mut h, gate: &gate, up: &up });
-                isa.run(fast::GluBackward {
-                    dgate: &mut dgate,
-                    dup: &mut dup,
-                    dh: &dh,
-                    gate: &gate,
-                    up: &up,
-                });
-                let [gate, up, dh] = [gate, up, dh].map(|x| wide(&x));
-                let mut want = vec![0.0; n];
-                let (mut want_gate, mut want_up) = (want.clone(), want.clone());
-                glu_forward(&mut want, &gate, &up);
-                glu_backward(&mut want_gate, &mut want_up, &dh, &gate, &up);
-                for i in 0..n {
-                    let (z, u, d) = (gate[i], up[i].abs(), dh[i].abs());
-                    let [sigma, off] = sigmoid_bound(z);
-                    // s = fl(z·σ̂), and its product with u or dh
-                    let s = z.abs() * sigma;
-                    let most = z.abs() * (sigma + off);
-                    let ds = most * (1.0 + U) - s + ETA;
-                    let dsu = most * (1.0 + gamma(2)) - s + ETA;
-                    let bound = u * dsu + ETA;
-                    worst.within(&case, h[i], want[i], bound);
-                    let bound = d * dsu + ETA;
-                    worst_back.within(&case, dup[i], want_up[i], bound);
-                    // slope = s·a + σ, a = fl(1 − σ̂), the product and the sum
-                    // rounded; then dh·u and the product with it.
-                    let (a, slope) = (1.0 - sigma, want_gate[i] / (d * u));
-                    let da = off + U * (a + off);
-                    let off = (s + ds) * (a + da) * (1.0 + gamma(2)) - s * a
-                        + (sigma + off) * (1.0 + U)
-                        - sigma;
-                    let slope = slope.abs();
-                    let rel = (slope + off) * (1.0 + gamma(2)) - slope;
-                    let bound = d * u * rel + ETA * (2.0 + slope + off);
-                    worst_back.within(&case, dgate[i], want_gate[i], bound);
-                }
+                let up = normals(n, 2.0, len + 1);
+                let dh = normals(n, 0.5, len + 2);
+                worst.within(&case, &parity::glu(isa, &gate, &up));
+                let both = parity::glu_gradient(isa, &dh, &gate, &up);
+                worst_back.all(&case, both);
             }
         }
         worst.done(0.1);
@@ -491,7 +271,6 @@ fn glu() {
 
 #[test]
 fn rmsnorm() {
-    const EPS: f32 = 1e-5;
     for isa in Isa::here() {
         let mut worst = Worst::new(isa, "rmsnorm_forward");
         let mut worst_back = Worst::new(isa, "rmsnorm_backward");
@@ -501,81 +280,15 @@ fn rmsnorm() {
                 let x = normals(n * d, scale, d);
                 let gain: Vec<f32> =
                     normals(d, 0.3, d + 1).iter().map(|g| 1.0 + g).collect();
-                let (mut y, mut r) = (vec![f32::NAN; n * d], vec![0.0; n]);
-                isa.run(fast::RmsnormForward {
-                    y: &mut y,
-                    r: &mut r,
-                    x: &x,
-                    gain: &gain,
-                    eps: EPS,
-                });
-                let (x64, gain64) = (wide(&x), wide(&gain));
-                let (mut want, mut r64) = (vec![0.0; n * d], vec![0.0; n]);
-                rmsnorm_forward(&mut want, &mut r64, &x64, &gain64, EPS.into());
-                // ⟨x, x⟩: d + 1 roundings, none negative; then by d, plus ε:
-                // d + 3. The root halves it; root and 1/root are rounded.
-                let rho = 1.0 / (1.0 - gamma(d + 3)).sqrt();
-                let rho = rho / ((1.0 - U) * (1.0 - U)) - 1.0;
-                for i in 0..n {
-                    // x² below 2⁻¹⁴⁹ is lost beside ε
-                    let bound = r64[i] * (rho + ETA / EPS as f64);
-                    worst.within(&case, r[i], r64[i], bound);
-                }
-                for at in 0..n * d {
-                    // γ·x and its product with r̂
-                    let rel = (1.0 + rho) * (1.0 + gamma(2)) - 1.0;
-                    let bound = want[at].abs() * rel + ETA * 400.0;
-                    worst.within(&case, y[at], want[at], bound);
-                }
-
+                let [r, y] = parity::rmsnorm(isa, &x, &gain, 1e-5);
                 // The gradient, from the r that f32 has.
                 let dy = normals(n * d, 0.7, d + 2);
                 let dgain = normals(d, 0.1, d + 3);
-                let mut dx = vec![f32::NAN; n * d];
-                let (mut dg, mut want_dg) = (dgain.clone(), wide(&dgain));
-                isa.run(fast::RmsnormBackward {
-                    dx: &mut dx,
-                    dgain: &mut dg,
-                    dy: &dy,
-                    x: &x,
-                    gain: &gain,
-                    r: &r,
-                });
-                let (dy, r) = (wide(&dy), wide(&r));
-                let mut want = vec![0.0; n * d];
-                rmsnorm_backward(
-                    &mut want,
-                    &mut want_dg,
-                    &dy,
-                    &x64,
-                    &gain64,
-                    &r,
+                let both = parity::rmsnorm_gradient(
+                    isa, &dy, &x, &gain, &r.got, &dgain,
                 );
-                for at in 0..n * d {
-                    let (i, j) = (at / d, at % d);
-                    let term = |k: usize| dy[i * d + k] * gain64[k];
-                    let uxs = (0..d).map(|k| term(k) * x64[i * d + k]);
-                    let c = r[i] * r[i] / d as f64;
-                    let (mean, size) = uxs.fold((0.0, 0.0), |(m, s), t| {
-                        (m + t * c, s + t.abs() * c)
-                    });
-                    // u = dy·γ is rounded and summed with x, d + 2; then by
-                    // r, r and d: d + 5. u and x·mean reach dx by three more.
-                    let off = gamma(d + 5) * size;
-                    let parts = x64[at].abs() * mean.abs() + term(j).abs();
-                    let lost = x64[at].abs() * off * (1.0 + gamma(3));
-                    let bound = r[i] * (gamma(3) * parts + lost);
-                    let bound = bound + ETA * 400.0;
-                    worst_back.within(&case, dx[at], want[at], bound);
-                }
-                for j in 0..d {
-                    // dy·x·r: two roundings and n sums
-                    let terms = (0..n)
-                        .map(|i| (dy[i * d + j] * x64[i * d + j] * r[i]).abs());
-                    let size = terms.sum::<f64>() + dgain[j].abs() as f64;
-                    let bound = gamma(n + 2) * size + ETA * 400.0;
-                    worst_back.within(&case, dg[j], want_dg[j], bound);
-                }
+                worst.all(&case, [r, y]);
+                worst_back.all(&case, both);
             }
         }
         worst.done(0.1);
@@ -592,35 +305,13 @@ fn combine() {
             let m = n * k;
             for scale in [1e-10, 1.0, 1e10] {
                 let case = format!("{n} {k} {d} {scale:e}");
-                let (dy, o) =
-                    (normals(n * d, scale, d), normals(m * d, 1.0, d + 1));
+                let dy = normals(n * d, scale, d);
+                let o = normals(m * d, 1.0, d + 1);
                 let w = normals(m, 0.4, d + 2);
                 // any permutation
                 let slot: Vec<usize> = (0..m).rev().collect();
-                let (mut d_o, mut dw) =
-                    (vec![f32::NAN; m * d], vec![f32::NAN; m]);
-                isa.run(fast::CombineBackward {
-                    d_o: &mut d_o,
-                    dw: &mut dw,
-                    dy: &dy,
-                    o: &o,
-                    w: &w,
-                    slot: &slot,
-                });
-                let [dy, o, w] = [dy, o, w].map(|x| wide(&x));
-                let (mut want_o, mut want_w) = (vec![0.0; m * d], vec![0.0; m]);
-                combine_backward(&mut want_o, &mut want_w, &dy, &o, &w, &slot);
-                for i in 0..m {
-                    let (dy, o) = (&dy[i / k * d..][..d], &o[slot[i] * d..]);
-                    let size: f64 =
-                        dy.iter().zip(o).map(|(a, b)| (a * b).abs()).sum();
-                    let bound = gamma(d + 1) * size;
-                    worst.within(&case, dw[i], want_w[i], bound);
-                }
-                for at in 0..m * d {
-                    let bound = U * want_o[at].abs();
-                    worst.within(&case, d_o[at], want_o[at], bound);
-                }
+                let both = parity::combine_gradient(isa, &dy, &o, &w, &slot);
+                worst.all(&case, both);
             }
         }
         worst.done(0.1);
@@ -634,13 +325,32 @@ fn sum_of_squares() {
         for n in lengths().chain([0, 4096]) {
             for scale in [1e-15, 1.0, 1e15] {
                 let x = normals(n, scale, n);
-                let got = isa.run(fast::SumOfSquares { x: &x });
-                let want = dot(&wide(&x), &wide(&x));
-                let bound = gamma(n + 1) * want + n as f64 * ETA;
-                worst.within(&format!("{n} {scale:e}"), got, want, bound);
+                let case = format!("{n} {scale:e}");
+                worst.within(&case, &parity::sum_of_squares(isa, &x));
             }
         }
         worst.done(0.01);
+    }
+}
+
+/// Each way in which a kernel can be wrong is seen, wherever it is.
+#[test]
+fn a_pair_tells() {
+    let isa = Isa::current();
+    let pair = |got: f32| {
+        let mut pair = parity::sum_of_squares(isa, &[3.0, 4.0]);
+        for x in [&mut pair.want, &mut pair.bound] {
+            *x = vec![x[0]; 3];
+        }
+        pair.got = vec![25.0, got, 25.0];
+        pair.measure()
+    };
+    let (right, last_bit) = (pair(25.0), pair(25.0 + 4.0 * f32::EPSILON * 4.0));
+    assert!(right.holds() && right.error == 0.0 && right.rung == Rung::T5);
+    assert!(last_bit.error > 0.0, "{last_bit}");
+    for wrong in [25.0001, -25.0, f32::NAN, f32::INFINITY] {
+        let m = pair(wrong);
+        assert!(!m.holds() && m.detail.contains("[1]"), "{wrong}: {m}");
     }
 }
 

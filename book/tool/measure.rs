@@ -20,7 +20,7 @@ pub struct Measured {
 /// The largest error of one equation on one rung, against its bound.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rung {
-    /// T1 to T4, T7.
+    /// T1 to T5, T7.
     pub rung: String,
     /// The error; `None` if it is not a number.
     pub error: Option<f64>,

@@ -1,6 +1,7 @@
 //! Chapter 4. Proofs of the kernels: each against its formula, spelled out,
 //! and each backward against its forward.
 
+use super::parity;
 use crate::gradcheck::{
     Function, Measure, Plan, Report, gap, measure, nan_max, normals,
 };
@@ -95,7 +96,7 @@ pub(super) fn matmul() -> Report {
     let [a, b] = f.inputs();
     let want = f.literal(|i, l| a.1[i * f.k + l], &b.1);
     let (c, _) = f.forward(&[a.1, b.1]);
-    formula("cᵢⱼ = Σ aᵢₗbₗⱼ", &c, &want)
+    formula("cᵢⱼ = Σ aᵢₗbₗⱼ", &c, &want).and(parity::of_matmul())
 }
 pub(super) fn matmul_transposed_b() -> Report {
     let Product { m, k, n } = Product::ODD;
@@ -198,6 +199,7 @@ pub(super) fn softmax_forward() -> Report {
         .and(formula("scores of −∞ and 10⁵", &edge, &[0.0, 0.0, 1.0]))
         .and(formula("returns the log-sum-exp", &[lse], &[1e5]))
         .and(fact("of −∞ alone: 0", none == [0.0; 3]))
+        .and(parity::of_softmax())
 }
 pub(super) fn softmax_backward() -> Report {
     let dy = random("dp", 3 * N);
@@ -250,9 +252,10 @@ pub(super) fn glu_forward() -> Report {
     let literal = |(z, u): (&f64, &f64)| z / (1.0 + (-z).exp()) * u;
     let want: Vec<f64> = gate.iter().zip(&up).map(literal).collect();
     formula("silu(gate)·up", &Glu.forward(&[gate, up]).0, &want)
+        .and(parity::of_glu())
 }
 pub(super) fn glu_backward() -> Report {
-    proof(&Glu, &gate_and_up())
+    proof(&Glu, &gate_and_up()).and(parity::of_glu_gradient())
 }
 
 // Chapter 8 -----------------------------------------------------------------
@@ -331,13 +334,15 @@ pub(super) fn rmsnorm_forward() -> Report {
     };
     let want = rows(&x, literal);
     let got = Norm(EPS).forward(&[x, gain.clone()]).0;
-    formula("γ·x / √(mean x² + ε)", &got, &want)
+    formula("γ·x / √(mean x² + ε)", &got, &want).and(parity::of_rmsnorm())
 }
 pub(super) fn rmsnorm_backward() -> Report {
-    proof(&Norm(EPS), &x_and_gain()).only("x")
+    let [fast, _] = parity::of_rmsnorm_gradient();
+    proof(&Norm(EPS), &x_and_gain()).only("x").and(fast)
 }
 pub(super) fn rmsnorm_backward_gamma() -> Report {
-    proof(&Norm(EPS), &x_and_gain()).only("gain")
+    let [_, fast] = parity::of_rmsnorm_gradient();
+    proof(&Norm(EPS), &x_and_gain()).only("gain").and(fast)
 }
 pub(super) fn rmsnorm_orthogonal() -> Report {
     let [x, gain] = x_and_gain().map(|i| i.1);
@@ -418,6 +423,7 @@ pub(super) fn causal_mask() -> Report {
         invariant("P = 0 for later keys", worst(masked.map(|i| prob[i])), 0.0)
             .with("rows of P sum to 1", worst(sums), 1e-12)
     })
+    .and(parity::of_causal_softmax())
 }
 /// Scores of two heads: three queries on five keys.
 struct Masked;
@@ -435,6 +441,7 @@ impl Function for Masked {
 }
 pub(super) fn causal_softmax_backward() -> Report {
     proof(&Masked, &[("z", random("z", 30))])
+        .and(parity::of_causal_softmax_gradient())
 }
 pub(super) fn attention_backward() -> Report {
     each(|h| proof(h, &h.inputs()))
@@ -693,10 +700,12 @@ pub(super) fn moe_combine() -> Report {
     formula("yₜ = Σ w·o", &Combine.forward(&[o, w]).0, &want)
 }
 pub(super) fn moe_backward_expert() -> Report {
-    proof(&Combine, &outputs_and_weights()).only("o")
+    let [fast, _] = parity::of_combine_gradient();
+    proof(&Combine, &outputs_and_weights()).only("o").and(fast)
 }
 pub(super) fn moe_backward_weight() -> Report {
-    proof(&Combine, &outputs_and_weights()).only("w")
+    let [_, fast] = parity::of_combine_gradient();
+    proof(&Combine, &outputs_and_weights()).only("w").and(fast)
 }
 
 // Chapter 17 ----------------------------------------------------------------
@@ -822,9 +831,12 @@ pub(super) fn cross_entropy() -> Report {
     let want = -sum((0..3).map(|t| p[t * N + TARGETS[t]].ln()));
     let got = CrossEntropy.forward(&[scores()]).0;
     formula("−Σ ln softmax(z)[y]", &got, &[want])
+        .and(parity::of_cross_entropy())
 }
 pub(super) fn cross_entropy_grad() -> Report {
     let dz = &CrossEntropy.backward(&[scores()], &[0.7])[0];
     let sums = dz.chunks(N).map(|d| sum(d.iter().copied()));
-    proof(&CrossEntropy, &[("z", scores())]).with("Σ z̄ = 0", worst(sums), 1e-12)
+    proof(&CrossEntropy, &[("z", scores())])
+        .with("Σ z̄ = 0", worst(sums), 1e-12)
+        .and(parity::of_cross_entropy_gradient())
 }

@@ -46,6 +46,7 @@ pub(super) fn box_muller() -> Report {
     formula("√(−2 ln u₁)·(cos, sin)(2πu₂)", &rng.normals(), &want)
         .with("mean 0", mean.abs(), 5.0 / n.sqrt())
         .with("variance 1", (var - 1.0).abs(), 5.0 * (2.0 / n).sqrt())
+        .and(super::parity::of_normals())
 }
 fn spread(role: Role, init: Init) -> f64 {
     let mut layout = Layout::default();
