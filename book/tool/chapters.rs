@@ -191,6 +191,22 @@ fn markdown(text: &str, say: Say) {
                         .into(),
                 )
             }
+            // What does not fit the head, Markdown drops or leaves empty.
+            Event::Start(Tag::Table(columns)) => {
+                for (line, row) in (line..).zip(text[range].lines()) {
+                    let (has, head) = (cells(row), columns.len());
+                    if has != head {
+                        say(
+                            line,
+                            format!(
+                                "this row has {has} cells, its table {head} \
+                                 columns; write as many, and `\\|` for a bar \
+                                 that parts none"
+                            ),
+                        );
+                    }
+                }
+            }
             Event::Start(Tag::Image { .. }) => picture = Some(line),
             Event::Text(_) | Event::Code(_) => picture = None,
             Event::End(TagEnd::Image) => {
@@ -207,6 +223,16 @@ fn markdown(text: &str, say: Say) {
             _ => {}
         }
     }
+}
+
+/// How many cells a row of a table has: bars part them, unless a backslash
+/// stands before; the outer ones may be missing.
+fn cells(row: &str) -> usize {
+    let row = row.trim_start_matches([' ', '>']).trim_end();
+    let row = row.strip_prefix('|').unwrap_or(row);
+    let last = row.strip_suffix('|').filter(|r| !r.ends_with('\\'));
+    let row = last.unwrap_or(row).replace("\\|", "");
+    row.matches('|').count() + 1
 }
 
 fn no_alternative() -> String {
@@ -361,7 +387,16 @@ fn homes(
         if !taught.iter().any(|t| source.file.starts_with(t)) {
             continue;
         }
-        for home in homes_of(source) {
+        let homes = homes_of(source);
+        // A mod.rs is a list and teaches nothing.
+        if homes.is_empty() && !source.file.ends_with("/mod.rs") {
+            faults.push(format!(
+                "{}:1: names no home chapter; begin the file with \
+                 `//! Chapter N.`",
+                source.file
+            ));
+        }
+        for home in homes {
             if chapters.iter().all(|c| c.number != Some(home)) {
                 faults.push(format!(
                     "{}:1: says that it belongs to chapter {home}, which \

@@ -41,7 +41,6 @@ struct Entry {
     id: String,
     holds: bool,
     rungs: Vec<Rung>,
-    panic: Option<String>,
 }
 
 fn file(root: &Path) -> PathBuf {
@@ -117,12 +116,37 @@ pub fn keep(root: &Path, key: &str, json: &str) -> Result<()> {
             broken.join(", ")
         );
     }
+    complete(root, &equations)?;
     let kept = Kept { key: key.to_string(), equations };
     let file = file(root);
     fs::create_dir_all(root.join("target/book"))?;
     let new = file.with_extension("new");
     fs::write(&new, serde_json::to_string_pretty(&kept)?)?;
     Ok(fs::rename(new, file)?)
+}
+
+/// Every equation that has code to measure was measured, and nothing else.
+fn complete(root: &Path, measured: &[Entry]) -> Result<()> {
+    let registry = registry::Registry::load(root)?;
+    let find = |id: &str| registry.equations.iter().find(|e| e.id == id);
+    for e in &registry.equations {
+        ensure!(
+            e.kind == registry::Kind::Definition
+                || measured.iter().any(|m| m.id == e.id),
+            "equations.toml: [{}] was not measured; add its check to \
+             src/check.rs",
+            e.id
+        );
+    }
+    for m in measured {
+        ensure!(
+            find(&m.id).is_some(),
+            "src/check.rs: equations.toml has no [{}]; add it, or take the \
+             check out",
+            m.id
+        );
+    }
+    Ok(())
 }
 
 impl Rung {

@@ -86,6 +86,25 @@ fn a_broken_bound_is_refused() -> Result<()> {
 }
 
 #[test]
+fn what_was_measured_is_what_the_equations_are() -> Result<()> {
+    let tree = Tree::new()?;
+    let row =
+        |id: &str| format!(r#"{{"id": "{id}", "holds": true, "rungs": []}}"#);
+    let says = |ids: &[&str]| {
+        let rows: Vec<_> = ids.iter().map(|id| row(id)).collect();
+        let json = format!("[{}]", rows.join(","));
+        let kept = measure::keep(tree.root(), "key", &json);
+        kept.err().map_or(String::new(), |e| e.to_string())
+    };
+    assert_eq!(says(&["scale-forward", "scale-backward"]), "");
+    let one = says(&["scale-forward"]);
+    assert!(one.contains("[scale-backward] was not measured"), "{one}");
+    let other = says(&["scale-forward", "scale-backward", "scale-froward"]);
+    assert!(other.contains("has no [scale-froward]"), "{other}");
+    Ok(())
+}
+
+#[test]
 fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
     let tree = Tree::new()?;
     tree.build()?;
@@ -254,6 +273,25 @@ fn an_untested_chapter_is_found() {
 fn a_source_without_home_is_found() {
     let says = ["src/nn/scale.rs:1", "chapter 3", "write that chapter"];
     breaks("src/nn/scale.rs", "Chapter 2", "Chapter 2 (a) and 3", &says);
+    let says = ["src/nn/scale.rs:1", "names no home", "`//! Chapter N.`"];
+    breaks("src/nn/scale.rs", "//! Chapter 2.", "//!", &says);
+}
+
+#[test]
+fn a_row_that_does_not_fit_its_table_is_found() {
+    let table = |row: &str| {
+        format!("# Why\n\n| a | b |\n|---|---|\n| x \\| y | z |\n{row}\n\n")
+    };
+    let tree = Tree::new().unwrap_or_else(|e| panic!("{e}"));
+    let good = tree.edit(WHY, "# Why\n", &table("1 | 2"));
+    good.and_then(|()| tree.build()).expect("three good rows");
+    for (row, says) in [
+        ("| 1 |", "01-why.md:6: this row has 1 cells, its table 2"),
+        ("| 1 | 2 | 3 |", "01-why.md:6: this row has 3 cells"),
+        ("| $\\lvert x | y$ | 2 |", "01-why.md:6: this row has 3 cells"),
+    ] {
+        breaks(WHY, "# Why\n", &table(row), &[says]);
+    }
 }
 
 #[test]
