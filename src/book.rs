@@ -1,6 +1,8 @@
 //! Chapter 1. The chapters, whose Rust examples are doc tests; `cargo book
 //! check` finds those that are missing here.
 
+#[doc = include_str!("../book/src/how-to-read.md")]
+mod how_to_read {}
 #[doc = include_str!("../book/src/01-proof.md")]
 mod ch01_proof {}
 #[doc = include_str!("../book/src/02-tensors.md")]

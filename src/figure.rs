@@ -28,7 +28,7 @@ pub struct Panel {
     pub title: String,
     /// How x and y become places.
     pub scale: [Scale; 2],
-    /// The c-th has the c-th colour.
+    /// The c-th has the c-th color.
     pub lines: Vec<Line>,
     /// What to compare with: dashed.
     pub guides: Vec<Guide>,
@@ -62,7 +62,7 @@ pub struct Guide {
 /// A dot, and what it says.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    /// The line whose colour it has.
+    /// The line whose color it has.
     pub line: usize,
     /// (x, y)
     pub at: (f64, f64),
@@ -144,7 +144,7 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let n = (to - from).max(0.0) as usize;
     (0..=n).map(|i| (from + i as f64) * step).collect()
 }
-/// At most `most` points: means of groups of neighbours.
+/// At most `most` points: means of groups of neighbors.
 ///
 /// ```
 /// let points = [(1.0, 5.0), (2.0, 3.0), (3.0, 2.0)];
@@ -167,9 +167,9 @@ const LEFT: f64 = 46.0;
 /// Height of a row of text, and width of a letter at most.
 const ROW: f64 = 13.0;
 const LETTER: f64 = 6.9;
-/// Colours of the lines, on light and on dark; after eight come dashes.
+/// Colors of the lines, on light and on dark; after eight come dashes.
 /// Source: Okabe & Ito 2008, adapted for contrast.
-const COLOURS: [[&str; 2]; 8] = [
+const COLORS: [[&str; 2]; 8] = [
     ["#0072b2", "#56b4e9"],
     ["#c04f00", "#ff9248"],
     ["#00795a", "#2fc79b"],
@@ -419,20 +419,19 @@ fn power_of_ten(n: i32) -> String {
     }
 }
 fn class(line: usize) -> String {
-    let dashed = if line / COLOURS.len() % 2 == 1 { " dashed" } else { "" };
-    format!("c{}{dashed}", line % COLOURS.len())
+    let dashed = if line / COLORS.len() % 2 == 1 { " dashed" } else { "" };
+    format!("c{}{dashed}", line % COLORS.len())
 }
 fn style() -> String {
     let theme = |i: usize, ink, grid, paper| {
-        let colour =
-            |(c, of): (usize, &[&str; 2])| format!("--c{c}:{};", of[i]);
-        let colours: String = COLOURS.iter().enumerate().map(colour).collect();
+        let color = |(c, of): (usize, &[&str; 2])| format!("--c{c}:{};", of[i]);
+        let colors: String = COLORS.iter().enumerate().map(color).collect();
         format!(
-            ".moe-figure{{--ink:{ink};--grid:{grid};--paper:{paper};{colours}}}"
+            ".moe-figure{{--ink:{ink};--grid:{grid};--paper:{paper};{colors}}}"
         )
     };
     let class = |c: usize| format!(".moe-figure .c{c}{{--c:var(--c{c})}}");
-    let classes: String = (0..COLOURS.len()).map(class).collect();
+    let classes: String = (0..COLORS.len()).map(class).collect();
     let day = theme(0, "#222", "#ddd", "#fff");
     let night = theme(1, "#ddd", "#444", "#181a1f");
     format!(

@@ -420,8 +420,9 @@ pub enum Stop {
     /// The caller said so.
     Caller,
 }
-/// Continues a prompt from where `decoder` stands: hands each token to `on_token` as it is chosen, until
-/// that returns false, or `max_tokens` are made, or the context is full.
+/// Continues a prompt from where `decoder` stands: hands each token to
+/// `on_token` as it is chosen, until that returns false, or `max_tokens` are
+/// made, or the context is full.
 ///
 /// The last token is chosen from a full context, and not fed back: from n
 /// tokens to context − n + 1 more.

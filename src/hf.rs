@@ -2,7 +2,7 @@
 //!
 //! A model is a directory with `config.json` and `model.safetensors`. There a
 //! linear map is [out, in], and the rotary positions pair column i of a head
-//! with column i + d/2; here it is [in, out], and neighbours are paired. So a
+//! with column i + d/2; here it is [in, out], and neighbors are paired. So a
 //! weight is transposed on its way, and the heads of the queries and keys are
 //! reordered: the same map of the same numbers.
 
@@ -74,7 +74,7 @@ pub fn hf_shape(e: &Entry) -> Vec<usize> {
     }
 }
 /// Which row of Hugging Face's queries or keys is our column `j`, heads of
-/// size `head`: our neighbours 2i and 2i + 1 are their rows i and i + d/2.
+/// size `head`: our neighbors 2i and 2i + 1 are their rows i and i + d/2.
 ///
 /// ```
 /// use moe_by_hand::hf::rotary_row;

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | B `batch`, T `time`, N = B·T `n` | sequences, their length, rows |
 //! | D `d` | width |
-//! | H `heads`, K `kv`, d `head` | query heads, key/value heads, their size |
+//! | H `heads`, K `kv`, dₕ `head` | query heads, key/value heads, their size |
 //! | F `f`, E `e`, k `top_k` | expert width, experts, experts for each token |
 //! | V `v`, L `layers` | vocabulary, blocks |
 //! | `a`, `g` | activations, and their gradients |
@@ -20,7 +20,8 @@
 //!
 //! # In reading order
 //!
-//! Each module uses only those above it; a test holds it to that.
+//! A module uses only those above it, and those beside it; a test holds it
+//! to that.
 pub mod error;
 pub mod file;
 pub mod real;
@@ -43,10 +44,10 @@ pub mod block;
 pub mod model;
 
 pub mod figure;
-pub mod train;
-
 pub mod generate;
 pub mod hf;
+
+pub mod train;
 
 pub mod check;
 pub mod oracle;

@@ -2,7 +2,7 @@
 //! handles into it.
 //!
 //! A gradient is a vector of the same layout, and so are the optimizer's
-//! moments. Initialising, clipping, stepping, counting, saving and checking
+//! moments. Initializing, clipping, stepping, counting, saving and checking
 //! are each one loop over one slice.
 
 use crate::kernel::matrix::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
@@ -38,7 +38,7 @@ impl Param {
 /// What a parameter is for. Its initial value and its decay group follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
-    /// Scales a normalised activation: starts at 1.
+    /// Scales a normalized activation: starts at 1.
     Gain,
     /// Starts at 0.
     Bias,

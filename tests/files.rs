@@ -83,7 +83,7 @@ fn heads_are_reordered_and_maps_transposed() {
     let ours: Vec<f64> = (0..64).map(f64::from).collect();
     let e = find("layers.0.attention.wk");
     let theirs = hf::to_hf(&ours, e, 4);
-    // their row 1 is our column 2 (i + d/2 is the neighbour), input 0, 1, …
+    // their row 1 is our column 2 (i + d/2 is the neighbor), input 0, 1, …
     assert_eq!(theirs[8..11], [2.0, 10.0, 18.0]);
     assert_eq!(theirs[2 * 8], 1.0);
     assert_eq!(theirs[5 * 8], 6.0);

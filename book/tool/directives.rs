@@ -205,6 +205,12 @@ impl Facts {
             let map = html(map);
             caption.push(format!("<a href=\"{map}#proof-{id}\">measured</a>"));
         }
+        // The last part stays with the one before it, which is a name.
+        let last = caption.pop().unwrap_or_default();
+        let caption = match caption.join(" · ") {
+            before if before.is_empty() => last,
+            before => format!("{before}\u{a0}·\u{a0}{last}"),
+        };
         let place = format!("equations.toml: [{id}]");
         let tex = guard::formula(&place, &equation.tex, true);
         let number = shown.number();
@@ -213,8 +219,7 @@ impl Facts {
              <div class=\"formula\" tabindex=\"0\">{tex}</div>\n\
              <a class=\"number\" href=\"#eq-{id}\" \
              aria-label=\"Equation {number}\">({number})</a>\n\
-             <figcaption>{}</figcaption>\n</figure>\n",
-            caption.join(" · ")
+             <figcaption>{caption}</figcaption>\n</figure>\n"
         ))
     }
 

@@ -1,7 +1,7 @@
 //! Drawings: a row of data for each box, arrow, line, circle, dot and text.
 //!
 //! `shape,numbers…,classes,text`: `box,10,20,30,16,c0,3` is a box from
-//! (10, 20) on, 30 wide and 16 high, of the first colour, in which stands a 3.
+//! (10, 20) on, 30 wide and 16 high, of the first color, in which stands a 3.
 //! The paper is [`WIDTH`] wide, and y runs downwards.
 
 use crate::chart::{Side, WIDTH};
@@ -141,13 +141,13 @@ fn way(out: &mut String, n: &[f64], class: &str, head: bool) -> Result<()> {
 fn classes(cell: &str) -> Result<(String, Side)> {
     let (mut class, mut side) = (Vec::new(), Side(0, 0));
     for word in cell.split_whitespace() {
-        let colour = |d: &str| d.parse().is_ok_and(|c: usize| c < 8);
+        let color = |d: &str| d.parse().is_ok_and(|c: usize| c < 8);
         if let Some(s) = Side::of(word) {
             side = s;
         } else {
             ensure!(
                 CLASSES.contains(&word)
-                    || word.strip_prefix('c').is_some_and(colour),
+                    || word.strip_prefix('c').is_some_and(color),
                 "`{word}` is no class; write c0 to c7, a side, or one of {}",
                 CLASSES.join(", ")
             );

@@ -109,7 +109,16 @@ pub(super) fn matmul_transposed_b() -> Report {
     formula("cᵢⱼ = Σ aᵢₗbⱼₗ", &c, &want)
 }
 pub(super) fn matmul_backward() -> Report {
-    proof(&Product::ODD, &Product::ODD.inputs())
+    let f = Product::ODD;
+    let (x, dc) = (f.inputs().map(|i| i.1), random("dc", f.m * f.n));
+    let (c, _) = f.forward(&x);
+    let [da, db] = &f.backward(&x, &dc)[..] else { unreachable!("of A, of B") };
+    let both = [dot(da, &x[0]), dot(db, &x[1])];
+    proof(&f, &f.inputs()).and(formula(
+        "⟨Ā, A⟩ = ⟨B̄, B⟩ = ⟨C̄, C⟩",
+        &both,
+        &[dot(&dc, &c); 2],
+    ))
 }
 
 // Chapter 4 -----------------------------------------------------------------

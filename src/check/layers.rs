@@ -200,7 +200,7 @@ pub(super) fn rope_layout() -> Report {
     let mut back = vec![f64::NAN; 8];
     hf::from_hf(&mut back, &hf::to_hf(&x, wq, 4), wq, 4);
     let turned = hf::to_hf(&ours, wq, 4);
-    formula("halves turned = neighbours turned", &theirs, &turned)
+    formula("halves turned = neighbors turned", &theirs, &turned)
         .and(fact("there and back", back == x))
 }
 

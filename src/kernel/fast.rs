@@ -1,4 +1,4 @@
-//! Chapter 25. The f32 twins of kernels that a compiler does not vectorise by
+//! Chapter 25. The f32 twins of kernels that a compiler does not vectorize by
 //! itself, because they sum or because they call `exp`.
 //!
 //! Each computes what the plain kernel of the same name computes, whole rows
@@ -18,8 +18,9 @@ use std::f32::consts::LOG2_E;
 ///
 /// With n = round(x·log₂e) and r = x − n·ln 2: eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, and
 /// eʳ is a polynomial of degree 7. ln 2 is taken off in two parts, of which
-/// the first has so few bits that n times it is exact. The smallest n gives 0
-/// and no subnormal number: to make one takes the CPU as long as all the rest.
+/// the first has so few bits that n times it is exact. The smallest n, −127,
+/// gives 0 and no subnormal number: to make one takes the CPU as long as all
+/// the rest, and of masked scores there are many.
 /// Source: Moshier 1989 (Cephes, expf).
 #[inline(always)]
 fn exp<S: Simd>(s: S, x: S::V) -> S::V {

@@ -6,7 +6,7 @@
 //! preset `tiny`. Also in lanes they are half of building a model and running
 //! it once (scenario `dispatch_cold`).
 //!
-//! This is plain code, without fused products, which the compiler vectorises
+//! This is plain code, without fused products, which the compiler vectorizes
 //! for each set: so each set has the same bits.
 
 use crate::kernel::simd::{Isa, Kernel, Simd};

@@ -105,7 +105,7 @@ impl Isa {
         Self::chosen().unwrap_or_else(|e| panic!("{e}"))
     }
     /// Runs plain code, compiled for this set: enough where the compiler
-    /// vectorises it by itself. All that `f` calls must be
+    /// vectorizes it by itself. All that `f` calls must be
     /// `#[inline(always)]`.
     pub fn wide(self, f: impl FnOnce()) {
         self.run(Wide(f));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [t·g, s]
 ///
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
-/// query, O = P·V. The g heads of one position are neighbouring rows. There
+/// query, O = P·V. The g heads of one position are neighboring rows. There
 /// may be s − t earlier keys than queries: the cache of a decoder.
 /// Source: Vaswani et al. 2017, eq. 1.
 ///

@@ -1,4 +1,4 @@
-//! Chapter 14. Rotary positions: neighbours turn by an angle that grows with
+//! Chapter 14. Rotary positions: neighbors turn by an angle that grows with
 //! the position.
 
 use crate::real::Real;
@@ -66,7 +66,7 @@ impl Rope {
 /// Rotates every head of x in place.  x: [batch·time, width]
 ///
 /// (x₂ᵢ, x₂ᵢ₊₁) ← (x₂ᵢ·cos θ − x₂ᵢ₊₁·sin θ, x₂ᵢ·sin θ + x₂ᵢ₊₁·cos θ) with
-/// θ = m·ωᵢ; m runs from `start` in each sequence. This pairs neighbours; the
+/// θ = m·ωᵢ; m runs from `start` in each sequence. This pairs neighbors; the
 /// other layout in use, i with i + d/2, is the same map after a permutation
 /// of columns. Source: Su et al. 2021, eq. 34.
 ///

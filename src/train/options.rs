@@ -122,9 +122,11 @@ pub(crate) fn rule(
     if holds { Ok(()) } else { Err(Error::input(what, value, rule, cure)) }
 }
 
-/// Bytes of memory that [`Trainer::new`](crate::train::trainer::Trainer::new) takes, within a few per cent: to be
+/// Bytes of memory that [`Trainer::new`] takes, within a few percent: to be
 /// asked before a model is made that does not fit. Of a text of unknown
 /// length, `usize::MAX` bytes are the worst case.
+///
+/// [`Trainer::new`]: crate::train::trainer::Trainer::new
 ///
 /// θ, m and v, a gradient for each shard; for each row of a batch, what the
 /// blocks keep and one block's gradients; and the same for validation.

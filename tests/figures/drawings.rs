@@ -33,7 +33,7 @@ fn places(view: Mat<f64>) -> Vec<usize> {
 pub(crate) fn strides() -> Csv {
     let mut csv = Csv::drawing(
         "strides",
-        "Six cells of memory, read in three ways; a colour for each row, an \
+        "Six cells of memory, read in three ways; a color for each row, an \
          arrow for each step along it",
         "A ribbon of six memory cells with the numbers 1 to 6, drawn three \
          times. As X, row 0 is the cells 0, 1, 2 and row 1 the cells 3, 4, 5: \
@@ -166,7 +166,7 @@ pub(crate) fn softmax_simplex() -> Csv {
          shares p; the marked ones are those of z = (1, 2, 3)",
         "The triangle of all shares of three scores, with arrows of z̄ at a \
          grid of points for p̄ = (1, 0, −1). All arrows lie in the plane of \
-         the triangle and lead from the third corner towards the first. They \
+         the triangle and lead from the third corner toward the first. They \
          are longest midway between these two and shrink to nothing at the \
          corners.",
     );
@@ -227,7 +227,7 @@ pub(crate) fn embedding_scatter() -> Csv {
     let dx = [1.0, 10.0, 100.0, 1000.0];
     let mut dtable = [0.0; 6];
     embedding_backward(&mut dtable, &dx, &tokens);
-    let colour = |t: usize| ["c0", "c1", "c2", "c3"][t];
+    let color = |t: usize| ["c0", "c1", "c2", "c3"][t];
     let mut half = |top: f64, back: bool| {
         let (left, right) = if back { ("Ē", "x̄") } else { ("E", "x") };
         csv.text_at([84.0, top], "bold", left);
@@ -249,12 +249,12 @@ pub(crate) fn embedding_scatter() -> Csv {
             let y = top + 30.0 + 26.0 * t as f64;
             let number = if back { dx[t] } else { x[t] };
             let text = value(number, digits);
-            csv.rect([256.0, y], [52.0, 20.0], colour(t), &text);
+            csv.rect([256.0, y], [52.0, 20.0], color(t), &text);
             let told = format!("{token}");
             csv.text_at([330.0, y + 10.0], "", &told);
             let (from, to) = ([110.0, row(token) + 10.0], [256.0, y + 10.0]);
             let (from, to) = if back { (to, from) } else { (from, to) };
-            csv.arrow(from, to, 0.0, colour(t));
+            csv.arrow(from, to, 0.0, color(t));
         }
     };
     half(12.0, false);
@@ -294,7 +294,7 @@ pub(crate) fn rmsnorm_tangent() -> Csv {
     let [ox, oy] = at(origin);
     let radius = scale * hat[0].hypot(hat[1]);
     csv.row(format!("circle,{ox},{oy},{radius:.1},c7 thin,"));
-    csv.text_at([ox, oy + radius], "s", "radius √D = √2");
+    csv.text_at([ox, oy + radius + 4.0], "s", "radius √D = √2");
     csv.line(at(origin), at(x), "c7 thin");
     csv.dot(at(origin), "c7", "");
     // Right angles: between the way out and the way along the circle.
@@ -458,7 +458,7 @@ pub(crate) fn heads_wiring() -> Csv {
     let mut csv = Csv::drawing(
         "heads-wiring",
         "Which key/value head each of eight query heads reads, and what the \
-         cache keeps for a token and layer (d_h = 128, 16 bits)",
+         cache keeps for a token and layer (heads of 128 numbers, 16 bits)",
         "Eight query heads wired to eight, two and one key/value heads. With \
          eight, each reads its own and the cache keeps 2048 numbers, 4096 \
          bytes, for a token; with two, four share one and it keeps 512; with \

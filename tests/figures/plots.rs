@@ -24,7 +24,7 @@ use moe_by_hand::train::trainer::Trainer;
 pub(crate) fn silu() -> Csv {
     let mut csv = Csv::chart(
         "silu",
-        "SiLU and its derivative; ReLU is dashed",
+        "SiLU and its derivative; ReLU is dotted",
         "SiLU and its derivative from −6 to 4. SiLU follows the ReLU at both \
          ends and has a minimum of −0.2785 at z = −1.2785. The derivative is \
          one half at 0, has its maximum 1.0998 at z = 2.3994 and its minimum \

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const ABOUT: &str = "\
-Memorise one fixed batch, as the prior art does
+Memorize one fixed batch, as the prior art does
 
 Two sequences of eight tokens, 0 to 15, each followed by the next number. The
 loss is written with its two parts apart, the cross-entropy and the balance
@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let config = Config { aux: ALPHA, ..Config::preset("tiny")? };
     let balanced = ALPHA * config.layers as f64;
-    let points = memorise(config, args.seed, args.steps, |p| {
+    let points = memorize(config, args.seed, args.steps, |p| {
         if args.json || !(SHOWN.contains(&p.step) || p.step == args.steps) {
             return Ok(());
         }
@@ -93,7 +93,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// Trains on the one batch; tells `each` of every step.
-fn memorise(
+fn memorize(
     config: Config, seed: u64, steps: usize,
     each: impl Fn(&Point) -> Result<()>,
 ) -> Result<Vec<Point>> {

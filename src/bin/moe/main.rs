@@ -34,7 +34,7 @@ enum Command {
     Check(check::Args),
     /// Compare with numbers that PyTorch computed
     Oracle(oracle::Args),
-    /// Memorise one fixed batch, as the prior art does
+    /// Memorize one fixed batch, as the prior art does
     Converge(converge::Args),
     /// Parameters, memory and work of a model
     Info(info::Args),
