@@ -1,5 +1,6 @@
 //! The built book in a real browser: every page wide and light, and as narrow
-//! as a phone and dark. Nothing may scroll sideways, complain, or be missing.
+//! as a phone and dark. Nothing may scroll sideways, complain, be missing, or
+//! be pale in any theme.
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::Router;

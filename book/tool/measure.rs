@@ -91,14 +91,17 @@ pub fn measure(root: &Path) -> Result<()> {
         .args(run)
         .args(["check", "--json"])
         .current_dir(root)
-        .stderr(std::process::Stdio::inherit())
         .output()
         .context("cargo run --release --bin moe -- check --json")?;
     let text = String::from_utf8(output.stdout)?;
     ensure!(
         !text.trim().is_empty(),
-        "moe check measured nothing (its message is above); mend the library, \
-         then build again"
+        "moe check measured nothing; mend the library, then build again\n{}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    ensure!(
+        key == self::key(root)?,
+        "the sources changed while they were measured; build again"
     );
     keep(root, &key, &text)
 }

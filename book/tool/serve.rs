@@ -7,36 +7,51 @@ use crate::measure;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use notify::{Event, RecursiveMode, Watcher};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tower_http::services::{ServeDir, ServeFile};
 use tower_livereload::{LiveReloadLayer, Reloader};
 
 /// What is wrong with the last edit, if anything.
-type Fault = Arc<Mutex<Option<String>>>;
+#[derive(Default)]
+struct Faults {
+    build: Option<String>,
+    measure: Option<String>,
+}
+
+type Told = Arc<Mutex<Faults>>;
+
+fn lock(told: &Told) -> MutexGuard<'_, Faults> {
+    told.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Serves the book of the project at `root` until it is stopped.
 pub fn serve(root: &Path, mode: Mode, address: &str) -> Result<()> {
     let html = root.join("target/book/html");
-    let fault = Fault::default();
-    attempt(root, mode, &fault);
+    let told = Told::default();
+    attempt(root, mode, &told);
     let livereload = LiveReloadLayer::new();
-    let (changes, _watcher) = watch(root)?;
+    let (send, changes) = channel();
+    let _watcher = watch(root, send.clone())?;
     let reloader = livereload.reloader();
-    let (top, told) = (root.to_path_buf(), fault.clone());
-    std::thread::spawn(move || rebuild(&top, mode, &changes, &told, &reloader));
+    let (top, tell_of) = (root.to_path_buf(), told.clone());
+    std::thread::spawn(move || {
+        rebuild(&top, mode, (&send, &changes), &tell_of, &reloader)
+    });
 
     let missing = ServeFile::new(html.join("404.html"));
     let files = ServeDir::new(&html).not_found_service(missing);
     let app = Router::new()
         .fallback_service(files)
         .layer(axum::middleware::map_response(move |response| {
-            tell(fault.clone(), response)
+            tell(told.clone(), response)
         }))
         .layer(livereload);
     let runtime =
@@ -56,8 +71,7 @@ pub fn serve(root: &Path, mode: Mode, address: &str) -> Result<()> {
 }
 
 /// Watches all that the book is made of.
-fn watch(root: &Path) -> Result<(Receiver<()>, notify::RecommendedWatcher)> {
-    let (send, changes) = channel();
+fn watch(root: &Path, send: Sender<()>) -> Result<notify::RecommendedWatcher> {
     let mut watcher =
         notify::recommended_watcher(move |event: notify::Result<Event>| {
             // A build reads every file; only a write calls for another.
@@ -74,50 +88,72 @@ fn watch(root: &Path) -> Result<(Receiver<()>, notify::RecommendedWatcher)> {
     for folder in ["", "book"] {
         watcher.watch(&root.join(folder), RecursiveMode::NonRecursive)?;
     }
-    Ok((changes, watcher))
+    Ok(watcher)
 }
 
-/// Builds at each change; then, if the sources changed, measures them and
-/// builds again. Until that is done the book marks the old numbers.
+/// Builds at each change. If the sources changed, they are measured meanwhile,
+/// and then it builds again; until that is done the book marks the old numbers.
 fn rebuild(
-    root: &Path, mode: Mode, changes: &Receiver<()>, fault: &Fault,
-    reloader: &Reloader,
+    root: &Path, mode: Mode, (send, changes): (&Sender<()>, &Receiver<()>),
+    told: &Told, reloader: &Reloader,
 ) {
+    let (mut tried, mut measuring) = (None, None::<JoinHandle<()>>);
     loop {
-        if !measure::last(root).current {
-            let measured = measure::measure(root);
-            if let Err(e) = &measured {
-                eprintln!("error: {e:#}");
-            }
-            if measured.is_ok() {
-                attempt(root, mode, fault);
-                reloader.reload();
-            }
+        let current = measure::last(root).current;
+        let key = measure::key(root).ok();
+        let busy = measuring.as_ref().is_some_and(|m| !m.is_finished());
+        if current {
+            lock(told).measure = None;
+        } else if !busy && tried != key && lock(told).build.is_none() {
+            tried = key;
+            lock(told).measure = None;
+            let (root, send) = (root.to_path_buf(), send.clone());
+            let told = told.clone();
+            measuring = Some(std::thread::spawn(move || {
+                let measured = measure::measure(&root);
+                lock(&told).measure = measured.err().map(|e| say(&e));
+                let _ = send.send(());
+            }));
         }
         if changes.recv().is_err() {
             return;
         }
         std::thread::sleep(Duration::from_millis(100)); // one save, many events
         changes.try_iter().for_each(drop);
-        attempt(root, mode, fault);
+        attempt(root, mode, told);
         reloader.reload();
     }
 }
 
-fn attempt(root: &Path, mode: Mode, fault: &Fault) {
-    let built = make::build(root, mode).err().map(|e| format!("{e:#}"));
-    if let Some(e) = &built {
-        eprintln!("error: {e}");
-    }
-    *fault.lock().unwrap_or_else(|e| e.into_inner()) = built;
+fn attempt(root: &Path, mode: Mode, told: &Told) {
+    lock(told).build = make::build(root, mode).err().map(|e| say(&e));
 }
 
-/// Puts the fault at the top of a page.
-async fn tell(fault: Fault, response: Response) -> Response {
-    let fault = fault.lock().unwrap_or_else(|e| e.into_inner()).clone();
+/// An error as printed, and as told in the page.
+fn say(error: &anyhow::Error) -> String {
+    eprintln!("error: {error:#}");
+    format!("{error:#}")
+}
+
+/// Puts the faults at the top of a page. Nothing is kept by the browser: what
+/// has not changed since would come without them.
+async fn tell(told: Told, mut response: Response) -> Response {
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, never);
     let page = response.headers().get(CONTENT_TYPE);
-    let page = page.is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
-    let Some(fault) = fault.filter(|_| page) else { return response };
+    if !page.is_some_and(|t| t.as_bytes().starts_with(b"text/html")) {
+        return response;
+    }
+    let fault = match &*lock(&told) {
+        Faults { build: Some(e), .. } => format!(
+            "The last edit cannot be built; below is the book before it.\n{e}"
+        ),
+        Faults { measure: Some(e), .. } => format!(
+            "The sources cannot be measured; the errors below are of those \
+             before.\n{e}"
+        ),
+        _ => return response,
+    };
     let (mut parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -125,8 +161,7 @@ async fn tell(fault: Fault, response: Response) -> Response {
         "<pre role=\"alert\" style=\"position:fixed;inset:0 0 auto 0;\
          z-index:9999;margin:0;padding:1em;max-height:60vh;overflow:auto;\
          white-space:pre-wrap;background:#7d1020;color:#fff\">\
-         The last edit cannot be built; below is the book before it.\n{}\
-         </pre>",
+         {}</pre>",
         escape(&fault)
     );
     let text = match text.rsplit_once("</body>") {

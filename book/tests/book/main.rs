@@ -4,12 +4,16 @@
 
 mod tree;
 
-use anyhow::Result;
-use book_tool::{figures, links, make, measure};
+use anyhow::{Result, bail};
+use book_tool::make::{self, Mode};
+use book_tool::{figures, links, measure, serve};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 use tree::Tree;
 
 #[test]
@@ -26,6 +30,10 @@ fn builds() -> Result<()> {
     has("equation-map.html#proof-scale-backward");
     has("01-why.html#eq-rms");
     has("<math");
+    // theme/book.css holds these to the marks beside them.
+    has(
+        "<span class=\"katex-html\" aria-hidden=\"true\"><span class=\"base\">",
+    );
     has("<desc>Two lines fall from 3 to 1.5.</desc>");
     let map = tree.page("equation-map.html")?;
     assert!(map.contains("T1 3e-11 ≤ 1e-7"), "the map shows errors");
@@ -112,6 +120,49 @@ fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
     tree.edit("book/src/02-scale.md", "scale-forward", "scale-froward")?;
     assert!(tree.build().is_err());
     assert!(tree.page("02-scale.html")? == good);
+    Ok(())
+}
+
+/// A page of a served book, with its head, as soon as `wanted` holds for it.
+fn served(address: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let ask = || -> Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        write!(stream, "GET /02-scale.html HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    for _ in 0..600 {
+        let answer = ask().unwrap_or_default();
+        if wanted(&answer) {
+            return Ok(answer);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("it does not come in a minute; last:\n{}", ask()?)
+}
+
+#[test]
+fn a_served_page_tells_of_a_broken_edit() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.measured()?;
+    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let (root, address) = (tree.root().to_path_buf(), free.to_string());
+    let here = address.clone();
+    std::thread::spawn(move || serve::serve(&root, Mode::Strict, &here));
+    let alert = "role=\"alert\"";
+    let page = served(&address, |p| p.contains("eq-scale-backward"))?;
+    assert!(!page.contains(alert));
+    // A page that a browser kept would not tell.
+    assert!(page.contains("cache-control: no-store"), "{page}");
+    tree.edit(SCALE, "scale-forward", "scale-froward")?;
+    let page = served(&address, |p| p.contains(alert))?;
+    assert!(page.contains("nearest is `scale-forward`"), "the fault");
+    assert!(page.contains("eq-scale-backward"), "the book before");
+    tree.edit(SCALE, "scale-froward", "scale-forward")?;
+    served(&address, |p| {
+        p.contains("eq-scale-backward") && !p.contains(alert)
+    })?;
     Ok(())
 }
 
@@ -397,7 +448,7 @@ fn a_drawing_has_boxes_and_arrows() -> Result<()> {
 fn a_draft_is_built_all_the_same() -> Result<()> {
     let tree = Tree::new()?;
     tree.edit(SCALE, "{{#eq scale-backward}}", "")?;
-    make::build(tree.root(), make::Mode::Draft)?;
+    make::build(tree.root(), Mode::Draft)?;
     let page = tree.page("01-why.html")?;
     assert!(page.contains("class=\"problem\""), "it says what is missing");
     Ok(())
