@@ -11,6 +11,7 @@ mod sampling;
 mod training;
 
 use crate::gradcheck::Report;
+use std::panic;
 
 /// The proof of one equation.
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +225,22 @@ pub fn find(id: &str) -> Option<&'static Check> {
 }
 
 impl Check {
+    /// What is measured, or the words of the panic that ended it.
+    ///
+    /// # Errors
+    /// If the check panics: a wrong shape, a step across a discrete choice.
+    pub fn measure(&self) -> Result<Report, String> {
+        panic::catch_unwind(self.run).map_err(|cause| {
+            let text = cause.downcast_ref::<String>().cloned();
+            let text =
+                text.or(cause.downcast_ref::<&str>().map(|s| s.to_string()));
+            text.unwrap_or_else(|| "it panicked".into())
+        })
+    }
+    /// Whether something is measured, and every bound holds.
+    pub fn holds(&self) -> bool {
+        self.measure().is_ok_and(|report| report.holds())
+    }
     /// The innermost equation that this one is composed of and that does not
     /// hold: where to look for the fault.
     pub fn root(&self) -> Option<&'static str> {
@@ -232,7 +249,7 @@ impl Check {
             if let Some(root) = part.root() {
                 return Some(root);
             }
-            if !(part.run)().holds() {
+            if !part.holds() {
                 return Some(part.id);
             }
         }
@@ -251,9 +268,15 @@ pub fn assert(id: &str) {
     let Some(check) = find(id) else {
         panic!("there is no check of `{id}`; add one to src/check.rs");
     };
-    let report = (check.run)();
-    if let (false, Some(root)) = (report.holds(), check.root()) {
+    let outcome = check.measure();
+    if outcome.as_ref().is_ok_and(Report::holds) {
+        return;
+    }
+    if let Some(root) = check.root() {
         panic!("{id} rests on {root}, which does not hold: mend that first");
     }
-    report.assert(id);
+    match outcome {
+        Ok(report) => report.assert(id),
+        Err(panic) => panic!("{id} could not be measured: {panic}"),
+    }
 }

@@ -1,13 +1,13 @@
 //! Chapter 4. `moe check`: the proofs as a table.
 
 use crate::output::show;
-use moe_by_hand::check::{CHECKS, Check};
+use moe_by_hand::check::{CHECKS, Check, find};
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::gradcheck::{Measure, Report, Rung};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::process::ExitCode;
 
 /// The equations, as they were when the program was built.
@@ -50,14 +50,7 @@ struct Outcome {
 }
 impl Outcome {
     fn of(check: &'static Check) -> Self {
-        let run = AssertUnwindSafe(check.run);
-        let report = panic::catch_unwind(run).map_err(|cause| {
-            let text = cause.downcast_ref::<String>().cloned();
-            let text =
-                text.or(cause.downcast_ref::<&str>().map(|s| s.to_string()));
-            text.unwrap_or_else(|| "it panicked".into())
-        });
-        Self { check, report }
+        Self { check, report: check.measure() }
     }
     fn holds(&self) -> bool {
         self.report.as_ref().is_ok_and(Report::holds)
@@ -109,9 +102,17 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     // A check that panics is reported in its row, not in the middle of it.
     panic::set_hook(Box::new(|_| ()));
     let outcomes: Vec<Outcome> = chosen.into_iter().map(Outcome::of).collect();
+    let failed = outcomes.iter().filter(|o| !o.holds());
+    let mut broken: Vec<&str> = failed.clone().map(|o| o.check.id).collect();
+    // What one of them rests on may have another name.
+    for part in failed.flat_map(|o| o.check.of) {
+        let known = outcomes.iter().any(|o| o.check.id == *part)
+            || broken.contains(part);
+        if !known && find(part).is_some_and(|part| !part.holds()) {
+            broken.push(part);
+        }
+    }
     let _ = panic::take_hook();
-    let broken = outcomes.iter().filter(|o| !o.holds());
-    let broken: Vec<&str> = broken.map(|o| o.check.id).collect();
     let text = if args.json {
         let each = outcomes.iter().map(|o| as_json(o, &entries, &broken));
         format!("{:#}\n", json!(each.collect::<Vec<_>>()))
@@ -148,30 +149,38 @@ fn as_json(
 fn table(
     outcomes: &[Outcome], entries: &HashMap<String, Entry>, broken: &[&str],
 ) -> String {
+    let code = |o: &Outcome| {
+        let code = entries.get(o.check.id).and_then(|e| e.code.as_deref());
+        code.unwrap_or("-")
+    };
+    let width = |of: &dyn Fn(&Outcome) -> usize| {
+        outcomes.iter().map(of).max().unwrap_or(0).max(8) + 2
+    };
+    let id = width(&|o| o.check.id.len());
+    let file = width(&|o| code(o).len());
     let mut text = format!(
-        "{:<24}{:<44}{}\n",
+        "{:<id$}{:<file$}{}",
         "equation",
         "code",
-        RUNGS.map(|r| format!("{:<15}", format!("{r} error/bound"))).concat()
+        RUNGS.map(|r| format!("{:<16}", format!("{r} error/bound"))).concat()
     );
+    text = format!("{}\n", text.trim_end());
     for o in outcomes {
-        let code = entries.get(o.check.id).and_then(|e| e.code.as_deref());
         let cell = |r| match o.worst(r) {
             Some(m) if m.bound == 0.0 => format!("{:.0e}/0", m.error),
             Some(m) => format!("{:.1e}/{:.0e}", m.error, m.bound),
             None => String::new(),
         };
-        let cells = RUNGS.map(|r| format!("{:<15}", cell(r))).concat();
+        let cells = RUNGS.map(|r| format!("{:<16}", cell(r))).concat();
         let verdict = if o.holds() { "" } else { " FAILS" };
-        let line =
-            format!("{:<24}{:<44}{cells}", o.check.id, code.unwrap_or("-"));
+        let line = format!("{:<id$}{:<file$}{cells}", o.check.id, code(o));
         text += &format!("{}{verdict}\n", line.trim_end());
     }
     for o in outcomes.iter().filter(|o| !o.holds()) {
         text += &format!("\n{}\n", o.explain(broken));
     }
     let n = outcomes.len();
-    text + &match broken.len() {
+    text + &match outcomes.iter().filter(|o| !o.holds()).count() {
         0 => format!("\n{n} equations, every bound holds\n"),
         1 => format!("\n{n} equations, 1 does not hold\n"),
         bad => format!("\n{n} equations, {bad} do not hold\n"),
