@@ -1,5 +1,5 @@
 //! Chapter 18. The whole network: embedding, blocks, norm, head; and its
-//! backward, the same list read upwards.
+//! backward, the same list read upward.
 
 use crate::block::Block;
 use crate::config::Config;

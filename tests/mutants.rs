@@ -129,7 +129,7 @@ const MISTAKES: [(Mistake, &str); 31] = [
     (NoWeight, "expert's weight missing in ō"),
     (GatherSet, "gather: = for +="),
     (RouterCut, "router gradient missing"),
-    (NoRenorm, "renormalisation's Jacobian missing"),
+    (NoRenorm, "renormalization's Jacobian missing"),
     (Leak, "gradient leaks to experts not chosen"),
     (AuxCut, "aux + z gradient missing"),
     (AuxTimesK, "aux off by factor k"),

@@ -2,7 +2,7 @@
 //!
 //! `shape,numbers…,classes,text`: `box,10,20,30,16,c0,3` is a box from
 //! (10, 20) on, 30 wide and 16 high, of the first color, in which stands a 3.
-//! The paper is [`WIDTH`] wide, and y runs downwards.
+//! The paper is [`WIDTH`] wide, and y runs downward.
 
 use crate::chart::{Side, WIDTH};
 use anyhow::{Context, Result, ensure};

@@ -1,11 +1,12 @@
 //! `cargo book`: builds, checks and serves the book.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use book_tool::directives::Directives;
 use book_tool::guard::KatexGuard;
 use book_tool::make::{self, Mode};
 use book_tool::sources::SourcePages;
 use book_tool::{browser, figures, serve};
+use clap::{Parser, Subcommand};
 use mdbook_katex::preprocess::KatexProcessor;
 use mdbook_preprocessor::{Preprocessor, parse_input};
 use mdbook_renderer::{RenderContext, Renderer};
@@ -14,17 +15,80 @@ use std::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-const USAGE: &str = "\
-usage: cargo book build [--draft]            into target/book/html
-       cargo book serve [--draft] [ADDRESS]  on 127.0.0.1:3000, with reload
-       cargo book check [--browser]          every check, and no output
-       cargo book figures                    draws book/figures/*.csv
-       cargo book picture                    draws book/page.png, for README
-       cargo book exercises                  minutes, equations and exercises
---draft prints what is wrong and builds all the same.";
+/// Builds, checks and serves the book.
+#[derive(Parser)]
+#[command(
+    name = "cargo book",
+    bin_name = "cargo book",
+    after_help = "\
+Examples:
+  cargo book serve                     http://127.0.0.1:3000, with live reload
+  cargo book serve 0.0.0.0:8080        for the others on this network, too
+  cargo book check --browser           every page in Chromium
+  cargo book build --draft             what is there, faults and all"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+#[derive(Subcommand)]
+enum Command {
+    /// Write the book to target/book/html
+    Build {
+        /// Print what is wrong and build all the same
+        #[arg(long)]
+        draft: bool,
+    },
+    /// Show the book on this machine, and again after each change
+    Serve {
+        /// Where to listen
+        #[arg(default_value = "127.0.0.1:3000")]
+        address: String,
+        /// Print what is wrong and build all the same
+        #[arg(long)]
+        draft: bool,
+    },
+    /// Check everything and write nothing
+    Check {
+        /// Open every page in Chromium besides
+        #[arg(long)]
+        browser: bool,
+    },
+    /// Draw book/figures/*.csv
+    Figures,
+    /// Take README's picture of the built book, by Chromium
+    Picture,
+    /// Minutes, equations and exercises of each chapter
+    Exercises,
+    // What plain `mdbook` runs.
+    #[command(hide = true)]
+    Directives {
+        #[arg(long)]
+        draft: bool,
+        #[command(subcommand)]
+        ask: Option<Ask>,
+    },
+    #[command(hide = true)]
+    Katex {
+        #[command(subcommand)]
+        ask: Option<Ask>,
+    },
+    #[command(hide = true)]
+    KatexGuard {
+        #[command(subcommand)]
+        ask: Option<Ask>,
+    },
+    #[command(hide = true)]
+    Sources,
+}
+/// What mdBook asks of a step before it runs it.
+#[derive(Subcommand)]
+enum Ask {
+    Supports { renderer: String },
+}
 
 fn main() -> ExitCode {
-    match run() {
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e:#}");
@@ -33,16 +97,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn run(command: Command) -> Result<()> {
     log()?;
-    let mut args: Vec<String> = std::env::args().skip(1).collect();
-    let draft = args.iter().any(|a| a == "--draft");
-    args.retain(|a| a != "--draft");
-    let mode = if draft { Mode::Draft } else { Mode::Strict };
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let root = &make::root()?;
-    match args[..] {
-        ["build"] => {
+    let mode = |draft| if draft { Mode::Draft } else { Mode::Strict };
+    match command {
+        Command::Build { draft } => {
+            let mode = mode(draft);
             make::measure_if_changed(root, mode)?;
             let start = Instant::now();
             let html = make::build(root, mode)?;
@@ -50,47 +111,47 @@ fn run() -> Result<()> {
             let time = start.elapsed().as_secs_f64();
             println!("{} in {time:.1} s", html.join("index.html").display());
         }
-        ["serve"] => serve::serve(root, mode, "127.0.0.1:3000")?,
-        ["serve", address] => serve::serve(root, mode, address)?,
-        ["check"] => {
-            make::measure_if_changed(root, Mode::Strict)?;
-            make::check(root)?;
+        Command::Serve { address, draft } => {
+            serve::serve(root, mode(draft), &address)?
         }
-        ["check", "--browser"] => {
+        Command::Check { browser } => {
             make::measure_if_changed(root, Mode::Strict)?;
-            browser::check(&make::build(root, mode)?)?;
+            if browser {
+                browser::check(&make::build(root, Mode::Strict)?)?;
+            } else {
+                make::check(root)?;
+            }
         }
-        ["picture"] => {
+        Command::Picture => {
             let (html, file) = (root.join("target/book/html"), "book/page.png");
             browser::picture(&html, &root.join(file))?;
             println!("{file}");
         }
-        ["figures"] => {
+        Command::Figures => {
             for file in figures::draw_all(root)? {
                 println!("{file}");
             }
         }
-        ["exercises"] => println!("{}", make::tallies(root)?),
-        // From here on: what plain `mdbook` runs.
-        ["directives" | "katex" | "katex-guard", "supports", renderer] => {
-            if renderer != "html" {
-                bail!("only html");
-            }
+        Command::Exercises => println!("{}", make::tallies(root)?),
+        Command::Directives { ask, draft } => {
+            preprocess(&Directives { draft }, ask)?
         }
-        ["directives"] => preprocess(&Directives { draft })?,
-        ["katex"] => preprocess(&KatexProcessor)?,
-        ["katex-guard"] => preprocess(&KatexGuard)?,
-        ["sources"] => {
+        Command::Katex { ask } => preprocess(&KatexProcessor, ask)?,
+        Command::KatexGuard { ask } => preprocess(&KatexGuard, ask)?,
+        Command::Sources => {
             let ctx = RenderContext::from_json(std::io::stdin())?;
             SourcePages.render(&ctx)?;
         }
-        _ => bail!("{USAGE}"),
     }
     Ok(())
 }
 
 /// mdBook's protocol: context and book come in as JSON, the book goes out.
-fn preprocess(step: &dyn Preprocessor) -> Result<()> {
+fn preprocess(step: &dyn Preprocessor, ask: Option<Ask>) -> Result<()> {
+    if let Some(Ask::Supports { renderer }) = ask {
+        ensure!(renderer == "html", "only html");
+        return Ok(());
+    }
     let (ctx, book) = parse_input(std::io::stdin())?;
     let book = step.run(&ctx, book)?;
     Ok(serde_json::to_writer(std::io::stdout(), &book)?)

@@ -60,7 +60,7 @@ pub(super) fn top_k() -> Report {
     let want = literal(&p, |i| larger(&p, i).count() < 4);
     let got = cut(&p, |p, order| sample_top_k(p, order, 4));
     let ties = cut(&[0.25, 0.5, 0.25], |p, o| sample_top_k(p, o, 2));
-    formula("the 4 largest, renormalised", &got, &want).and(formula(
+    formula("the 4 largest, renormalized", &got, &want).and(formula(
         "of equals, the lowest index",
         &ties,
         &[0.25 / 0.75, 0.5 / 0.75, 0.0],

@@ -19,7 +19,7 @@ impl Csv {
     ) -> Self {
         Self::new(name, "chart", title, alt).with("x", x).with("y", y)
     }
-    /// Boxes and arrows on a paper 360 wide, y downwards.
+    /// Boxes and arrows on a paper 360 wide, y downward.
     #[allow(dead_code, reason = "five_bugs has none")]
     pub(crate) fn drawing(name: &'static str, title: &str, alt: &str) -> Self {
         Self::new(name, "drawing", title, alt)

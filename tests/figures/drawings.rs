@@ -91,7 +91,7 @@ pub(crate) fn loop_orders() -> Csv {
          takes the same row of C again, lij the next one.",
     );
     let sizes = [2, 3, 3]; // of i, l, j
-    // i downwards, l into the depth, j to the right
+    // i downward, l into the depth, j to the right
     let steps = [[0.0, 44.0], [19.0, -12.0], [34.0, 0.0]];
     let mut top = 14.0;
     for (name, order) in

@@ -2,7 +2,7 @@
 
 use crate::csv::Csv;
 
-/// Shapes, in units of which the paper is 360 wide; y downwards.
+/// Shapes, in units of which the paper is 360 wide; y downward.
 impl Csv {
     pub(crate) fn rect(
         &mut self, [x, y]: [f64; 2], [w, h]: [f64; 2], class: &str, text: &str,
