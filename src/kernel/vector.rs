@@ -6,7 +6,8 @@ use crate::real::Real;
 
 /// How many elements of θ are summed together before their sum is added to
 /// the others: few enough to lie in a first-level cache. One running f32 sum
-/// of squares would be off by 1.6 % at ten million normal numbers.
+/// of squares would be off by more than one percent at ten million normal
+/// numbers.
 pub const CHUNK: usize = 4096;
 
 /// ⟨a, b⟩ = Σ aᵢbᵢ.

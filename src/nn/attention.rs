@@ -10,7 +10,7 @@ use crate::real::Real;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Sets mix and prob: G query heads on the one key head they share, in one
+/// Sets mix and prob: g query heads on the one key head they share, in one
 /// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [t·g, s]
 ///
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the

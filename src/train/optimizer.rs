@@ -132,7 +132,7 @@ impl<T: Real> AdamW<T> {
     /// returns its norm before. Same bits on any number of threads.
     ///
     /// A gradient that is not finite changes nothing: the parameters it would
-    /// have spoilt can still be saved.
+    /// have spoiled can still be saved.
     pub fn step(
         &mut self, p: &mut Params<T>, dp: &Params<T>, lr: f64, max: f64,
     ) -> f64 {
