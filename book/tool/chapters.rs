@@ -62,13 +62,13 @@ pub fn chapters(root: &Path) -> Result<Vec<Chapter>> {
 pub fn faults(root: &Path) -> Result<Vec<String>> {
     let chapters = chapters(root)?;
     let mut faults = Vec::new();
-    listed(root, &chapters, &mut faults)?;
+    once(&chapters, &mut faults);
     let sources = Sources::load(root).ok(); // else the registry says why
     for chapter in &chapters {
         let say = &mut |line: usize, what: String| {
             faults.push(format!("book/src/{}:{line}: {what}", chapter.file));
         };
-        directives(root, chapter, sources.as_ref(), say);
+        directives(root, chapter, say);
         markdown(&chapter.text, say);
         exercises(chapter, say)?;
     }
@@ -77,20 +77,9 @@ pub fn faults(root: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Every file is in `SUMMARY.md`, once, and no number stands for two.
-fn listed(
-    root: &Path, chapters: &[Chapter], faults: &mut Vec<String>,
-) -> Result<()> {
-    for entry in fs::read_dir(root.join("book/src"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let known = chapters.iter().any(|c| c.file == name);
-        if name.ends_with(".md") && name != "SUMMARY.md" && !known {
-            faults.push(format!(
-                "book/src/{name}: is not in SUMMARY.md; list it there"
-            ));
-        }
-    }
-    faults.sort();
+/// No file is in `SUMMARY.md` twice, and no number stands for two. That every
+/// file is there, the registry checks.
+fn once(chapters: &[Chapter], faults: &mut Vec<String>) {
     for (i, chapter) in chapters.iter().enumerate() {
         let same = |c: &&Chapter| {
             c.file == chapter.file
@@ -104,16 +93,13 @@ fn listed(
             ));
         }
     }
-    Ok(())
 }
 
 type Say<'a> = &'a mut dyn FnMut(usize, String);
 
-/// Every directive exists, stands where it may, and finds its code. Ids of
-/// equations are the registry's to check.
-fn directives(
-    root: &Path, chapter: &Chapter, sources: Option<&Sources>, say: Say,
-) {
+/// Every directive exists, stands where it may, and finds its figure. Equations
+/// and items are the registry's to check.
+fn directives(root: &Path, chapter: &Chapter, say: Say) {
     registry::rewrite(&chapter.text, |call| {
         let verb = call.verb;
         let written = format!("{{{{#{verb} {}}}}}", call.argument);
@@ -131,16 +117,6 @@ fn directives(
                  cite it here with {{#ref …}}"
                     .into(),
             ),
-            "code" => {
-                let target = call.argument.parse::<Target>();
-                let found = target.and_then(|t| match sources {
-                    Some(sources) => sources.find(&t).map(drop),
-                    None => Ok(()),
-                });
-                if let Err(e) = found {
-                    fault(e.to_string());
-                }
-            }
             "figure" => {
                 if let Err(e) = crate::figures::load(root, call.argument) {
                     fault(format!("{e:#}"));

@@ -1,14 +1,15 @@
 //! Directives in the book's chapters.
 
 use crate::error::{Error, files, read};
+use std::fmt;
 use std::path::Path;
 
 /// A directive in a chapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
-    /// What it does with the equation.
+    /// What it does.
     pub verb: Verb,
-    /// The equation's id.
+    /// With which equation, or with which item.
     pub id: String,
     /// The chapter's file, relative to the top.
     pub file: String,
@@ -16,17 +17,28 @@ pub struct Directive {
     pub line: usize,
 }
 
-/// What a directive does with an equation.
+/// What a directive does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// `{{#eq id}}` shows it.
+    /// `{{#eq id}}` shows an equation.
     Eq,
     /// `{{#ref id}}` cites it.
     Ref,
+    /// `{{#code file.rs::item}}` quotes an item.
+    Code,
+}
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Verb::Eq => "eq",
+            Verb::Ref => "ref",
+            Verb::Code => "code",
+        })
+    }
 }
 
-/// All `{{#eq id}}` and `{{#ref id}}` in `book/src/**/*.md`, outside fenced
-/// and inline code; `None` as long as there is no `book/src/SUMMARY.md`.
+/// All directives with a [`Verb`] in `book/src/**/*.md`, outside fenced and
+/// inline code; `None` as long as there is no `book/src/SUMMARY.md`.
 pub fn directives(root: &Path) -> Result<Option<Vec<Directive>>, Error> {
     if !root.join("book/src/SUMMARY.md").exists() {
         return Ok(None);
@@ -38,11 +50,27 @@ pub fn directives(root: &Path) -> Result<Option<Vec<Directive>>, Error> {
     Ok(Some(found))
 }
 
+/// The chapters that `book/src/SUMMARY.md` does not list, if there is one.
+pub(crate) fn unlisted(root: &Path) -> Result<Vec<String>, Error> {
+    let summary = "book/src/SUMMARY.md";
+    if !root.join(summary).exists() {
+        return Ok(Vec::new());
+    }
+    let listed = read(root, summary)?;
+    let mut chapters = files(root, "book/src", "md")?;
+    chapters.retain(|file| {
+        let name = file.trim_start_matches("book/src/");
+        file != summary && !listed.contains(&format!("({name})"))
+    });
+    Ok(chapters)
+}
+
 fn in_chapter(file: &str, text: &str, found: &mut Vec<Directive>) {
     rewrite(text, |call| {
         let verb = match call.verb {
             "eq" => Verb::Eq,
             "ref" => Verb::Ref,
+            "code" => Verb::Code,
             _ => return None,
         };
         let (id, file) = (call.argument.to_string(), file.to_string());

@@ -3,7 +3,7 @@
 //! One mistake gives one message: what only follows from a fault that is
 //! reported anyway (a misspelt id, a `code` that names nothing) is left out.
 
-use crate::book::{Directive, Verb, directives};
+use crate::book::{Directive, Verb, directives, unlisted};
 use crate::error::{Error, hint, nearest};
 use crate::registry::{Equation, Kind, Registry, Target};
 use crate::source::{Mark, Source, Sources, What};
@@ -53,6 +53,9 @@ fn check(root: &Path) -> Result<Vec<Problem>, Error> {
     }
     if let Some(directives) = directives {
         check.book(directives);
+    }
+    for file in unlisted(root)? {
+        check.say(format!("{file}: is not in SUMMARY.md; list it there"));
     }
     Ok(check.found)
 }
@@ -360,13 +363,17 @@ impl Check<'_> {
         let mut shown: Vec<&Directive> = Vec::new();
         for directive in directives {
             let Directive { verb, id, file, line } = directive;
-            let written = match verb {
-                Verb::Eq => format!("{{{{#eq {id}}}}}"),
-                Verb::Ref => format!("{{{{#ref {id}}}}}"),
-            };
             let before = shown.iter().find(|d| d.id == *id);
-            let (place, what) =
-                (format!("{file}:{line}"), format!(": {written}"));
+            let place = format!("{file}:{line}");
+            let what = format!(": {{{{#{verb} {id}}}}}");
+            if *verb == Verb::Code {
+                let item = id.parse::<Target>();
+                let found = item.and_then(|t| self.sources.find(&t).map(drop));
+                if let Err(e) = found {
+                    self.missing(&place, &what, e.to_string());
+                }
+                continue;
+            }
             match (self.registry.get(id), verb, before) {
                 (None, _, _) => {
                     self.missing(&place, &what, self.unknown(id));

@@ -562,6 +562,36 @@ fn directive_unknown() {
 }
 
 #[test]
+fn chapter_that_the_summary_does_not_list() {
+    planted(
+        "book/src/SUMMARY.md",
+        "- [Moe](nn/moe.md)\n",
+        "",
+        "book/src/nn/moe.md: is not in SUMMARY.md; list it there",
+    );
+}
+
+#[test]
+fn quoted_item_that_is_not_there() {
+    planted(
+        "book/src/nn/moe.md",
+        "# Moe",
+        "# Moe\n\n{{#code src/nn/moe.rs::Moe::forwards}}",
+        "book/src/nn/moe.md:3: {{#code src/nn/moe.rs::Moe::forwards}}: \
+         src/nn/moe.rs has no item `Moe::forwards`; nearest is `Moe::forward`",
+    );
+    // An item renamed is one fault, wherever it is named.
+    let tree = Tree::clean();
+    tree.append("book/src/norm.md", "{{#code src/nn/moe.rs::Moe::backward}}");
+    tree.edit("src/nn/moe.rs", "fn backward(", "fn reverse(");
+    let [message] = &tree.problems()[..] else { panic!("one problem") };
+    for part in ["[moe-backward] code", "has no item", "also book/src/norm.md"]
+    {
+        assert!(message.contains(part), "no {part} in {message}");
+    }
+}
+
+#[test]
 fn book_only_from_its_summary_on() {
     let tree = Tree::clean();
     tree.remove("book/src/SUMMARY.md");
