@@ -7,10 +7,10 @@
 mod again;
 
 use again::again;
+use moe_by_hand::check::parity;
 use moe_by_hand::kernel::matrix::{
     Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
 };
-use moe_by_hand::kernel::normal::fill_normal_with;
 use moe_by_hand::kernel::product::matmul_with;
 use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
 use moe_by_hand::rng::Rng;
@@ -525,18 +525,14 @@ fn normal_numbers_are_the_same_stream() {
     let (rng, sigma) = (Rng::named(7, "layers.0.attention.wq"), 0.75);
     // up to and beyond the lanes, the parts, and twice those
     for n in (0..70).chain([511, 512, 513, 1000, 1_000_001]) {
-        let mut want = vec![0f64; n];
-        rng.clone().fill_normal(&mut want, sigma);
         let mut first = vec![];
         for isa in Isa::here() {
-            let mut x = vec![f32::NAN; n];
-            fill_normal_with(isa, &mut x, &rng, sigma);
-            let bound = 2f64.powi(-18) * sigma;
-            for (i, (&x, want)) in x.iter().zip(&want).enumerate() {
-                let off = (f64::from(x) - want).abs();
-                assert!(off <= bound, "{isa} {i} of {n}: {x} for {want}");
+            let pair = parity::normal(isa, n, sigma, &rng);
+            if n > 0 {
+                let measure = pair.measure();
+                assert!(measure.holds(), "{n}: {measure}");
             }
-            let of_set = bits(&x);
+            let of_set = bits(&pair.got);
             if first.is_empty() {
                 first = of_set;
             } else {

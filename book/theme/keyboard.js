@@ -21,6 +21,7 @@ list.addEventListener("keydown", event => {
 // In a box that is too wide, the arrow keys scroll; elsewhere they turn pages.
 addEventListener("keydown", event => {
     const box = document.activeElement;
-    const wide = box.closest("main") && box.scrollWidth > box.clientWidth;
+    const wide = box.closest("main") && box.clientWidth > 0
+        && box.scrollWidth > box.clientWidth;
     if (wide && /^Arrow(Left|Right)$/.test(event.key)) event.stopPropagation();
 }, true);

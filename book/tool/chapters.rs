@@ -204,7 +204,7 @@ fn markdown(text: &str, say: Say) {
 /// How many cells a row of a table has: bars part them, unless a backslash
 /// stands before; the outer ones may be missing.
 fn cells(row: &str) -> usize {
-    let row = row.trim_start_matches([' ', '>']).trim_end();
+    let row = row.trim_start_matches([' ', '\t', '>']).trim_end();
     let row = row.strip_prefix('|').unwrap_or(row);
     let last = row.strip_suffix('|').filter(|r| !r.ends_with('\\'));
     let row = last.unwrap_or(row).replace("\\|", "");

@@ -18,11 +18,11 @@ const PAIRS: usize = 256;
 const LANES: usize = 16;
 
 /// Sets x to what [`Rng::fill_normal`] does, up to the rounding of f32: each
-/// number is within 2⁻¹⁸·σ of it.
+/// number is within 2⁻¹⁷·σ of it.
 ///
 /// z = r·cos φ, r = √(−2 ln u) ≤ √(64 ln 2) < 6.67. The logarithm is off by
-/// 2⁻²¹ of itself at most, its root by half of that, cos φ by 2⁻²², and three
-/// roundings more are 3·2⁻²⁴: in all r·(2⁻²² + 2⁻²² + 3·2⁻²⁴) < 2⁻¹⁸.
+/// 2⁻²¹ of itself at most, its root by half of that, cos φ by 2⁻²², and σ, the
+/// root and two products are rounded: r·(2⁻²² + 2⁻²² + 4·2⁻²⁴) < 80·2⁻²⁴.
 ///
 /// Leaves `rng` as it was.
 ///

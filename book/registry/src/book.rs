@@ -59,8 +59,11 @@ pub(crate) fn unlisted(root: &Path) -> Result<Vec<String>, Error> {
     let listed = read(root, summary)?;
     let mut chapters = files(root, "book/src", "md")?;
     chapters.retain(|file| {
-        let name = file.trim_start_matches("book/src/");
-        file != summary && !listed.contains(&format!("({name})"))
+        let name = file.strip_prefix("book/src/").unwrap_or(file);
+        let named = |by: String| listed.contains(&by);
+        file != summary
+            && !named(format!("({name})"))
+            && !named(format!("(./{name})"))
     });
     Ok(chapters)
 }

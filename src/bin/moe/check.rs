@@ -1,7 +1,7 @@
 //! Chapter 4. `moe check`: the proofs as a table.
 
 use crate::output::show;
-use moe_by_hand::check::{CHECKS, Check, find};
+use moe_by_hand::check::{CHECKS, Check};
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::gradcheck::{Measure, Report, Rung};
 use serde::Deserialize;
@@ -47,10 +47,15 @@ struct Entry {
 struct Outcome {
     check: &'static Check,
     report: std::result::Result<Report, String>,
+    /// If it is broken: the innermost part that is, too.
+    root: Option<&'static str>,
 }
 impl Outcome {
     fn of(check: &'static Check) -> Self {
-        Self { check, report: check.measure() }
+        let report = check.measure();
+        let holds = report.as_ref().is_ok_and(Report::holds);
+        let root = if holds { None } else { check.root() };
+        Self { check, report, root }
     }
     fn holds(&self) -> bool {
         self.report.as_ref().is_ok_and(Report::holds)
@@ -59,10 +64,12 @@ impl Outcome {
         self.report.as_ref().ok()?.worst(rung)
     }
     /// Those among the broken equations that this one is composed of: if it
-    /// is broken, too, they are to be mended first.
+    /// is broken, too, they are to be mended first. If none of them was asked
+    /// for, the one at the root.
     fn rests_on<'a>(&self, broken: &[&'a str]) -> Vec<&'a str> {
         let of = |id: &&&str| self.check.of.contains(*id);
-        broken.iter().filter(of).copied().collect()
+        let parts: Vec<_> = broken.iter().filter(of).copied().collect();
+        if parts.is_empty() { self.root.into_iter().collect() } else { parts }
     }
     /// Why it does not hold, on one line or more.
     fn explain(&self, broken: &[&str]) -> String {
@@ -102,17 +109,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     // A check that panics is reported in its row, not in the middle of it.
     panic::set_hook(Box::new(|_| ()));
     let outcomes: Vec<Outcome> = chosen.into_iter().map(Outcome::of).collect();
-    let failed = outcomes.iter().filter(|o| !o.holds());
-    let mut broken: Vec<&str> = failed.clone().map(|o| o.check.id).collect();
-    // What one of them rests on may have another name.
-    for part in failed.flat_map(|o| o.check.of) {
-        let known = outcomes.iter().any(|o| o.check.id == *part)
-            || broken.contains(part);
-        if !known && find(part).is_some_and(|part| !part.holds()) {
-            broken.push(part);
-        }
-    }
     let _ = panic::take_hook();
+    let broken = outcomes.iter().filter(|o| !o.holds());
+    let broken: Vec<&str> = broken.map(|o| o.check.id).collect();
     let text = if args.json {
         let each = outcomes.iter().map(|o| as_json(o, &entries, &broken));
         format!("{:#}\n", json!(each.collect::<Vec<_>>()))
@@ -180,7 +179,7 @@ fn table(
         text += &format!("\n{}\n", o.explain(broken));
     }
     let n = outcomes.len();
-    text + &match outcomes.iter().filter(|o| !o.holds()).count() {
+    text + &match broken.len() {
         0 => format!("\n{n} equations, every bound holds\n"),
         1 => format!("\n{n} equations, 1 does not hold\n"),
         bad => format!("\n{n} equations, {bad} do not hold\n"),
