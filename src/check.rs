@@ -10,6 +10,7 @@ pub mod parity;
 mod sampling;
 mod training;
 
+use crate::config::Config;
 use crate::gradcheck::Report;
 use std::panic;
 
@@ -217,6 +218,27 @@ const fn composed(
     id: &'static str, run: fn() -> Report, of: &'static [&'static str],
 ) -> Check {
     Check { id, run, of }
+}
+
+/// The sizes of the whole model that is proven: small, so that each of its
+/// parameters counts.
+pub fn config() -> Config {
+    Config {
+        vocab: 11,
+        hidden: 12,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head: 4,
+        experts: 5,
+        top_k: 2,
+        intermediate: 7,
+        context: 8,
+        rms_eps: 0.01,
+        rope_theta: 100.0,
+        aux: 0.01,
+        init: 0.02,
+    }
 }
 
 /// The proof of the equation `id`, if there is one.

@@ -1,8 +1,8 @@
 //! Chapter 18. Proofs of the whole model: each loss alone and all together.
 
+use super::config;
 use super::kernels::{fact, formula, invariant};
 use crate::block::{Block, BlockActs};
-use crate::config::Config;
 use crate::gradcheck::{
     Function, Measure, Plan, Report, Rung, measure, normals,
 };
@@ -28,23 +28,7 @@ struct Whole {
 }
 impl Whole {
     fn new(coef: Coefficients) -> Self {
-        let config = Config {
-            vocab: 11,
-            hidden: 12,
-            layers: 2,
-            heads: 4,
-            kv_heads: 2,
-            head: 4,
-            experts: 5,
-            top_k: 2,
-            intermediate: 7,
-            context: 8,
-            rms_eps: 0.01,
-            rope_theta: 100.0,
-            aux: 0.01,
-            init: 0.02,
-        };
-        let model = Model::new(config).unwrap_or_else(|e| panic!("{e}"));
+        let model = Model::new(config()).unwrap_or_else(|e| panic!("{e}"));
         Self { model, coef }
     }
     /// Of a size at which every path matters.

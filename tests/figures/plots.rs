@@ -2,6 +2,7 @@
 
 use crate::csv::{Csv, short};
 use moe_by_hand::block::Block;
+use moe_by_hand::check;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Result;
 use moe_by_hand::figure::thin;
@@ -82,23 +83,7 @@ impl Slope {
     }
 }
 pub(crate) fn difference_error() -> Csv {
-    let config = Config {
-        vocab: 11,
-        hidden: 12,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head: 4,
-        experts: 5,
-        top_k: 2,
-        intermediate: 7,
-        context: 8,
-        rms_eps: 0.01,
-        rope_theta: 100.0,
-        aux: 0.01,
-        init: 0.02,
-    };
-    let model = Model::new(config).unwrap();
+    let model = Model::new(check::config()).unwrap();
     let mut p = model.layout.zeros();
     for e in &model.layout.entries {
         Rng::named(2, &e.name).fill_normal(&mut p[e.param], 0.5);

@@ -2,6 +2,7 @@
 //! place for mistakes of its own.
 
 use super::twin::{Mistake, Twin, TwinActs};
+use moe_by_hand::check;
 use moe_by_hand::config::Config;
 use moe_by_hand::gradcheck::Function;
 use moe_by_hand::layer::{Layer, Shape};
@@ -46,24 +47,10 @@ pub(crate) const TOKENS: [usize; 8] = [3, 1, 3, 7, 0, 3, 3, 9];
 pub(crate) const TARGETS: [usize; 8] = [1, 3, 7, 2, 3, 3, 9, 9];
 pub(crate) const BATCH: Batch = Batch { tokens: &TOKENS, targets: &TARGETS };
 
-/// Sizes that a head's root, a group, and a square matrix need.
+/// The sizes of the checks, but with square weights in attention: there no
+/// shape tells a matrix from its transpose.
 pub(crate) fn config() -> Config {
-    Config {
-        vocab: 11,
-        hidden: 16,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head: 4,
-        experts: 5,
-        top_k: 2,
-        intermediate: 7,
-        context: 8,
-        rms_eps: 0.01,
-        rope_theta: 100.0,
-        aux: 0.01,
-        init: 0.02,
-    }
+    Config { hidden: 16, ..check::config() }
 }
 
 /// A model of twins as a function of its parameters.

@@ -382,6 +382,13 @@ fn drawn(kind: &str, rows: &str) -> Result<String> {
     Ok(fs::read_to_string(tree.root().join("book/src/figures/fall.svg"))?)
 }
 
+/// That such rows are not drawn, and why.
+#[track_caller]
+fn refused(kind: &str, rows: &str, says: &str) {
+    let fault = drawn(kind, rows).expect_err(rows);
+    assert!(format!("{fault:#}").contains(says), "{fault:#}");
+}
+
 #[test]
 fn a_chart_has_panels_guides_and_marks() -> Result<()> {
     let svg = drawn(
@@ -409,8 +416,7 @@ fn a_chart_has_panels_guides_and_marks() -> Result<()> {
         ("x,p\n1,1\nmark,0,1,1,up,text", "`up` is no side"),
         ("", "no line of names"),
     ] {
-        let fault = drawn("chart", row).expect_err(row);
-        assert!(format!("{fault:#}").contains(says), "{fault:#}");
+        refused("chart", row, says);
     }
     Ok(())
 }
@@ -438,8 +444,7 @@ fn a_drawing_has_boxes_and_arrows() -> Result<()> {
         ("box,340,1,30,9,c0,", "reaches beyond the paper"),
         ("dot,1,1,c8,", "`c8` is no class"),
     ] {
-        let fault = drawn("drawing", row).expect_err(row);
-        assert!(format!("{fault:#}").contains(says), "{fault:#}");
+        refused("drawing", row, says);
     }
     Ok(())
 }
