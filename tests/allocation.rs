@@ -1,8 +1,8 @@
 //! Chapter 24. Nothing allocates in a steady training step, and recomputing
-//! saves the memory it is for: by a global allocator that counts.
+//! saves the memory it is for: by the allocator that counts.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
+use crate::{BYTES, COUNT, COUNTED, ONE};
 use moe_by_hand::config::Config;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::memory::{self, Training};
@@ -12,41 +12,8 @@ use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::{self, Options};
 use moe_by_hand::train::step::{Coefficients, Step, shards};
 use moe_by_hand::train::trainer::Trainer;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
-
-/// How often the threads of the pool asked for memory.
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    /// Whether this thread is one of them: the test harness has others.
-    static COUNTED: Cell<bool> = const { Cell::new(false) };
-}
-/// How many bytes are in use, by all threads: so the tests of this file go
-/// one at a time.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-static ONE: Mutex<()> = Mutex::new(());
-
-struct Counting;
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTED.get() {
-            COUNT.fetch_add(1, SeqCst);
-        }
-        BYTES.fetch_add(layout.size(), SeqCst);
-        // SAFETY: the caller's promise is the one that is needed.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), SeqCst);
-        // SAFETY: as above; what was allocated came from the system.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// Bytes that `make` leaves in use: the middle one of five times, because
 /// the harness frees what a test that has ended printed whenever it likes.

@@ -1,55 +1,24 @@
 //! Chapter 23. After its first allocation, decoding allocates nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
-#![allow(
-    unsafe_code,
-    reason = "an allocator that counts: GlobalAlloc is an unsafe trait"
-)]
 
+use crate::{COUNT, COUNTED, ONE};
 use moe_by_hand::config::Config;
 use moe_by_hand::generate::{Decoder, Sampler};
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-thread_local! {
-    /// How often this thread asked for memory: the test harness has threads
-    /// of its own.
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-struct Counting;
-
-// SAFETY: hands every call to the system's allocator, unchanged. Counting
-// needs no memory: the thread-local value is constant and has no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `System`, with this layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-    unsafe fn realloc(
-        &self, at: *mut u8, layout: Layout, new: usize,
-    ) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: `at` came from `System`, with this layout.
-        unsafe { System.realloc(at, layout, new) }
-    }
-}
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::SeqCst;
 
 fn allocations(work: impl FnOnce()) -> usize {
-    let before = COUNT.get();
+    let before = COUNT.load(SeqCst);
     work();
-    COUNT.get() - before
+    COUNT.load(SeqCst) - before
 }
 
 #[test]
 fn decoding_and_sampling_allocate_nothing() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    COUNTED.set(true);
     let config = Config::preset("tiny").unwrap();
     let model = Model::new(config).unwrap();
     let p = model.init::<f32>(0);

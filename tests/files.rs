@@ -2,9 +2,7 @@
 //! wrong.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod edit;
-
-use edit::{Dir, Tensor, Tensors};
+use crate::edit::{Dir, Tensor, Tensors};
 use moe_by_hand::config::Config;
 use moe_by_hand::hf;
 use moe_by_hand::model::Model;

@@ -1,11 +1,13 @@
 //! Chapter 4. Rung T8, the tester is tested: every planted mistake has to be
 //! caught, and the same code without a mistake has to pass.
 //!
-//! `cargo test --test mutants -- --nocapture` prints the table.
+//! `cargo test --test proofs mutants:: -- --nocapture` prints the table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod wrong;
-
+use crate::wrong::net::{BATCH, Net, SHAPE, Slip, TARGETS, TOKENS, config};
+use crate::wrong::optimizer::{Fault, library, literal, stepped};
+use crate::wrong::twin::Mistake::{self, *};
+use crate::wrong::twin::Twin;
 use moe_by_hand::gradcheck::{
     Function, Measure, Plan, Report, Rung, gap, layer, measure, normals,
 };
@@ -22,10 +24,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use wrong::net::{BATCH, Net, SHAPE, Slip, TARGETS, TOKENS, config};
-use wrong::optimizer::{Fault, library, literal, stepped};
-use wrong::twin::Mistake::{self, *};
-use wrong::twin::Twin;
 
 /// All losses, of a size at which each of them matters.
 const ALL: Coefficients = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };

@@ -2,9 +2,7 @@
 //! greedy tokens against `PyTorch`; and that this comparison can fail.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod edit;
-
-use edit::{Dir, Tensors};
+use crate::edit::{Dir, Tensor, Tensors};
 use moe_by_hand::oracle::{Report, compare};
 use safetensors::Dtype;
 use std::path::{Path, PathBuf};
@@ -189,7 +187,7 @@ fn an_unknown_tensor_is_mentioned() {
 }
 #[test]
 fn a_tensor_of_the_wrong_kind_is_an_error() {
-    let wrong = |name: &str, change: fn(&mut edit::Tensor)| {
+    let wrong = |name: &str, change: fn(&mut Tensor)| {
         let said = after(|t| change(t.get_mut(name).unwrap())).unwrap_err();
         assert!(!said.contains('\n') && said.contains(name), "{said}");
         said
@@ -207,35 +205,4 @@ fn a_tensor_of_the_wrong_kind_is_an_error() {
     assert!(said.contains("0 to 60"), "{said}");
     let said = after(|t| drop(t.remove("train.lr"))).unwrap_err();
     assert!(said.contains("train.lr"), "{said}");
-}
-
-/// What the command says and how it ends.
-fn moe(args: &[&Path]) -> (i32, String, String) {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moe"));
-    let done = command.arg("oracle").args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
-}
-#[test]
-fn the_command_ends_with_0_1_or_2() {
-    let (good, bad) = (directory("tiny"), Dir::copy_of(&directory("tiny")));
-    bad.edit("reference.safetensors", |t| {
-        t.get_mut("grad.model.norm.weight").unwrap().add(3, 1e-3);
-    });
-    let (code, said, error) = moe(&[&good]);
-    assert_eq!((code, error.as_str()), (0, ""), "{said}");
-    assert!(said.contains("logits") && !said.contains("FAIL"), "{said}");
-    let (code, said, _) = moe(&[&good, &bad.0]);
-    assert_eq!(code, 1);
-    assert!(said.contains("grad.model.norm.weight[3]"), "{said}");
-    let (code, said, _) = moe(&[Path::new("--json"), &good, &bad.0]);
-    assert_eq!(code, 1);
-    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["ok"], false);
-    assert_eq!(said["directories"][0]["ok"], true);
-    assert_eq!(said["directories"][1]["ok"], false);
-    let (code, said, error) = moe(&[Path::new("no/such/directory")]);
-    assert_eq!((code, said.as_str()), (2, ""));
-    assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(error.contains("no/such/directory"), "{error}");
 }

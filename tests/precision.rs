@@ -3,9 +3,7 @@
 //! models. The bounds of the kernels are derived in `src/check/parity.rs`.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
-mod again;
-
-use again::again;
+use crate::again::again;
 use moe_by_hand::check::parity::{self, EXP, Pair, TINY, U, normals, wide};
 use moe_by_hand::config::Config;
 use moe_by_hand::gradcheck::Rung;
@@ -677,7 +675,8 @@ fn loss_of(m: &Model, p: &Params<f32>, s: Shape, b: Batch) -> f32 {
 fn model_in_every_set() {
     for isa in Isa::here() {
         let word = isa.to_string();
-        let said = again("model_in_the_chosen_set", &word, "ran on ");
+        let said =
+            again("precision::model_in_the_chosen_set", &word, "ran on ");
         assert!(said.starts_with(&format!("{isa};")), "{isa}: {said}");
         println!("ran on {said}");
     }

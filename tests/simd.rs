@@ -4,9 +4,7 @@
 //! No test is skipped: where the CPU lacks a set, asking for it has to fail
 //! as documented.
 
-mod again;
-
-use again::again;
+use crate::again::again;
 use moe_by_hand::check::parity;
 use moe_by_hand::kernel::matrix::{
     Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
@@ -367,7 +365,7 @@ fn matmul_takes_the_chosen_set() {
 
 /// What `says_which` says if `MOE_SIMD` is `word`.
 fn child(word: &str) -> String {
-    again("says_which", word, "chosen: ")
+    again("simd::says_which", word, "chosen: ")
 }
 
 #[test]

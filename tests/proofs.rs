@@ -1,0 +1,24 @@
+//! What has to hold of the library, in one program: a module for each subject.
+//!
+//! `cargo test --test proofs gradients::` runs one module,
+//! `cargo test --test proofs gradients::rmsnorm` the tests of one subject.
+#![allow(missing_docs, reason = "a test is documented by its name")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod equations;
+mod files;
+mod generation;
+mod gradients;
+mod layering;
+mod mutants;
+mod oracle;
+mod precision;
+mod properties;
+mod simd;
+mod student;
+mod training;
+
+// What several of them need.
+mod again;
+mod edit;
+mod wrong;
