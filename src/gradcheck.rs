@@ -7,7 +7,7 @@
 
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
-use crate::params::{Builder, Layout, Params, Role};
+use crate::params::{Builder, Layout, ParamGrads, Params, Role};
 use crate::real::{Dual, Real};
 use crate::rng::Rng;
 use std::fmt;
@@ -365,15 +365,17 @@ struct Whole<L> {
 }
 impl<L: Layer> Whole<L> {
     fn params<T: Real>(&self, x: &[Vec<T>]) -> Params<T> {
-        let mut p = self.layout.zeros();
-        p.data = x[1..].concat();
-        p
+        self.layout.zeros::<T>().like(x[1..].concat())
     }
     /// Gradients of the outputs into `g`.
     fn seed(g: &mut L::Acts<f64>, dy: &[f64]) {
         let n = L::y(g).len();
         L::y(g).copy_from_slice(&dy[..n]);
-        L::aux(g).copy_from_slice(&dy[n..]);
+        if let Some(totals) = L::totals(g) {
+            let (load, squares) = dy[n..].split_at(totals.load.len());
+            totals.load.copy_from_slice(load);
+            totals.squares = squares[0];
+        }
     }
     /// What only a layer can get wrong: buffers that are used again. A second
     /// backward sets dx and doubles dp; after `begin` it sets dp, stale or
@@ -381,12 +383,12 @@ impl<L: Layer> Whole<L> {
     fn again(&self, x: &[Vec<f64>], dy: &[f64]) -> Measure {
         let (l, p) = (&self.layer, self.params(x));
         let (mut a, mut g) = (l.acts(self.shape), l.acts(self.shape));
-        let (mut dp, mut fresh) = (self.layout.zeros(), self.layout.zeros());
+        let (mut dp, mut fresh) = (self.layout.grads(), self.layout.grads());
         fresh.data.fill(f64::NAN);
         fresh.begin();
         l.forward(&p, &x[0], &mut a);
         let mut dx = [vec![f64::NAN; x[0].len()], vec![0.0; x[0].len()]];
-        let mut one = |dx: &mut [f64], dp: &mut Params<f64>| {
+        let mut one = |dx: &mut [f64], dp: &mut ParamGrads<f64>| {
             Self::seed(&mut g, dy);
             l.backward(&p, &x[0], &a, &mut g, dx, dp);
         };
@@ -411,14 +413,17 @@ impl<L: Layer> Function for Whole<L> {
         let mut a = self.layer.acts(self.shape);
         self.layer.forward(&self.params(x), &x[0], &mut a);
         let mut y = L::y(&mut a).to_vec();
-        y.extend_from_slice(L::aux(&mut a));
+        if let Some(totals) = L::totals(&mut a) {
+            y.extend_from_slice(&totals.load);
+            y.push(totals.squares);
+        }
         (y, L::choices(&a).to_vec())
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
         let (l, p) = (&self.layer, self.params(x));
         let (mut a, mut g) = (l.acts(self.shape), l.acts(self.shape));
         let mut dx = vec![f64::NAN; x[0].len()];
-        let mut dp = self.layout.zeros();
+        let mut dp = self.layout.grads();
         l.forward(&p, &x[0], &mut a);
         Self::seed(&mut g, dy);
         l.backward(&p, &x[0], &a, &mut g, &mut dx, &mut dp);

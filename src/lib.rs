@@ -23,33 +23,43 @@
 //! A module uses only those above it, and those beside it; a test holds it
 //! to that.
 pub mod error;
+
 pub mod file;
+
 pub mod real;
+
 pub mod rng;
 
 pub mod kernel;
 
-pub mod layer;
 pub mod params;
+
+pub mod layer;
 
 pub mod gradcheck;
 
 pub mod nn;
 
 pub mod config;
+
 pub mod memory;
 
 pub mod block;
 
 pub mod model;
 
-pub mod figure;
+pub mod tokens;
+
 pub mod generate;
+
 pub mod hf;
+
+pub mod figure;
 
 pub mod train;
 
 pub mod check;
+
 pub mod oracle;
 
 #[cfg(doctest)]

@@ -3,8 +3,6 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::layer::Shape;
-use serde::Serialize;
 use std::fmt::Display;
 use std::fs;
 
@@ -28,78 +26,28 @@ fn rotary(c: &Config) -> u128 {
 }
 /// Bytes of the keys and values of a whole context, in f32.
 ///
-/// 2·L·T·K·d numbers: what one key head instead of H saves.
+/// 2·L·T·K·dₕ numbers: query heads that share a key head share its cache.
+///
+/// ```
+/// use moe_by_hand::{config::Config, memory::cache};
+/// let mut c = Config::preset("tiny").unwrap(); // a context of 512
+/// assert_eq!(cache(&c), 2 * 2 * 512 * 1 * 16 * 4);
+/// c.kv_heads = c.heads; // no sharing: H/K times as much
+/// assert_eq!(cache(&c), 524_288);
+/// ```
 pub fn cache(c: &Config) -> u64 {
     let [l, t, k, d] =
         [c.layers, c.context, c.kv_heads, c.head].map(|n| n as u128);
     (8 * l * t * k * d).try_into().unwrap_or(u64::MAX)
 }
 
-/// Bytes that training takes, in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Training {
-    /// θ.
-    pub weights: u64,
-    /// One gradient for each shard.
-    pub gradients: u64,
-    /// m and v of `AdamW`.
-    pub moments: u64,
-    /// What the shards' forward passes keep, the gradients of that, and the
-    /// rotary table.
-    pub activations: u64,
-}
-impl Training {
-    /// For batches of this shape, in so many shards.
-    pub fn new(c: &Config, s: Shape, shards: usize, recompute: bool) -> Self {
-        let saturate = |n: u128| n.try_into().unwrap_or(u64::MAX);
-        let theta = weights::<f32>(c);
-        // The activations of all shards together have the batch's rows.
-        let rows = activations(c, s, recompute);
-        let fixed = shards as u128 * per_shard(c, recompute) + rotary(c);
-        Self {
-            weights: theta,
-            gradients: theta.saturating_mul(shards as u64),
-            moments: theta.saturating_mul(2),
-            activations: saturate(rows + fixed),
-        }
-    }
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        let parts = [self.gradients, self.moments, self.activations];
-        parts.into_iter().fold(self.weights, u64::saturating_add)
-    }
-}
-/// Bytes that grow with the rows of the batch: the fields of [`ModelActs`]
-/// and [`ModelGrads`], and of what they hold.
-///
-/// [`ModelActs`]: crate::model::ModelActs
-/// [`ModelGrads`]: crate::model::ModelGrads
-fn activations(c: &Config, s: Shape, recompute: bool) -> u128 {
-    let of = |n: usize| n as u128;
-    let (d, l, v, t) = (of(c.hidden), of(c.layers), of(c.vocab), of(s.time));
-    let (e, k, f) = (of(c.experts), of(c.top_k), of(c.intermediate));
-    let (q, kv) = (of(c.heads) * of(c.head), of(c.kv_heads) * of(c.head));
-    // y of two norms, attention, mixture and block, and h; 1/rms twice
-    let stream = 6 * d + 2;
-    let attention = 2 * q + 2 * kv + of(c.heads) * t; // q, mix; k, v; prob
-    let router = k + e + 1; // weight, prob, lse
-    let experts = k * (2 * d + 3 * f); // sorted, y; gate, up, hidden
-    let indices = 2 * k * size_of::<usize>() as u128; // choice, slot
-    let block = 4 * (stream + attention + router + experts) + indices;
-    let kept = if recompute { 1 } else { l };
-    // norm.y and 1/rms, logits: once kept and once as gradients
-    let ends = 4 * 2 * (d + 1 + v);
-    let rest = 4 * ((l + 1) * d + 1 + d); // stream, lse; dx
-    let n = of(s.batch) * t;
-    n * ((kept + 1) * block + ends + rest) // one more block: its gradients
-}
-/// Bytes for each shard, whatever its rows: sums and counts by expert.
-fn per_shard(c: &Config, recompute: bool) -> u128 {
-    let (l, e) = (c.layers as u128, c.experts as u128);
-    let kept = if recompute { 1 } else { l };
-    let stats = 4 * (2 * e + 1);
-    let indices = (2 * e + 1) * size_of::<usize>() as u128; // count, start
-    2 * l * stats + (kept + 1) * (stats + indices)
+/// Bytes of the table of θ, which a model has before it has any parameter: an
+/// entry, a name and a place in a set for each matrix and gain.
+pub fn table(c: &Config) -> u64 {
+    const ENTRY: u128 = 300; // measured: 240 for the deepest names
+    let [l, e] = [c.layers, c.experts].map(|n| n as u128);
+    let all = ENTRY * (3 + l * (7 + 3 * e)) + rotary(c);
+    all.try_into().unwrap_or(u64::MAX)
 }
 
 /// Floating-point operations for one token, forward, in sequences of this

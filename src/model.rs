@@ -4,13 +4,14 @@
 use crate::block::Block;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::layer::{Layer, Shape, buffer};
+use crate::kernel::buffer::Buffer;
+use crate::layer::{Context, Layer, Shape, Totals, buffer};
 use crate::nn::embedding::{embedding_backward, embedding_forward};
 use crate::nn::linear::{Linear, LinearActs};
-use crate::nn::loss::{cross_entropy_backward, cross_entropy_forward};
+use crate::nn::loss::Loss;
 use crate::nn::rmsnorm::{RmsNorm, RmsNormActs};
 use crate::nn::rope::Rope;
-use crate::params::{Builder, Init, Layout, Param, Params, Role};
+use crate::params::{Builder, Init, Layout, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 use std::sync::Arc;
 
@@ -19,12 +20,13 @@ use std::sync::Arc;
 ///
 /// ```
 /// use moe_by_hand::{config::Config, layer::Shape, model::Model};
+/// use moe_by_hand::nn::loss::CrossEntropy;
 /// let m = Model::new(Config::preset("tiny").unwrap()).unwrap();
 /// let (p, shape) = (m.layout.zeros(), Shape { batch: 1, time: 2 });
 /// let mut a = m.acts(shape, false);
 /// m.forward(&p, &[7, 3], &mut a);
 /// // All weights 0: every token is as likely as any other, ln V nats each.
-/// let sum: f64 = m.loss(&[3, 9], &mut a);
+/// let sum: f64 = m.loss(&CrossEntropy, &[3, 9], &mut a);
 /// approx::assert_abs_diff_eq!(sum, 2.0 * 1000f64.ln(), epsilon = 1e-12);
 /// ```
 #[derive(Clone, Debug)]
@@ -43,38 +45,34 @@ pub struct Model<B = Block> {
     pub head: Linear,
 }
 /// What a forward pass keeps for the backward pass.
-#[derive(Clone, Debug)]
 pub struct ModelActs<T, A> {
     shape: Shape,
+    /// What the next forward pass is for; the blocks are told.
+    pub context: Context,
     /// The residual stream before each block, and after the last:
     /// [layers + 1, n, d]
-    pub stream: Vec<T>,
+    pub stream: Buffer<T>,
     /// One for each block; or one for all, if backward computes them again.
     pub blocks: Vec<A>,
-    /// The second outputs of the blocks, such as [`RouterActs::stats`]:
-    /// [layers, 2e + 1]
-    ///
-    /// [`RouterActs::stats`]: crate::nn::router::RouterActs::stats
-    pub stats: Vec<T>,
+    /// The second output of each block.
+    pub totals: Vec<Totals<T>>,
     /// The last norm.
     pub norm: RmsNormActs<T>,
     /// Logits: [n, v]
     pub head: LinearActs<T>,
-    /// Their log-sum-exp: [n]
-    pub lse: Vec<T>,
+    /// What the loss keeps of each row; cross-entropy its log-sum-exp: [n]
+    pub lse: Buffer<T>,
 }
 /// Gradients of [`ModelActs`]; one block's worth serves all blocks in turn.
-#[derive(Clone, Debug)]
 pub struct ModelGrads<T, A> {
-    /// Of the summed cross-entropy; set by the caller.
-    pub ce: T,
-    /// Of the blocks' second outputs; set by the caller: [layers, 2e + 1]
-    pub stats: Vec<T>,
+    /// The gradients of the blocks' second outputs; set by the caller.
+    pub totals: Vec<Totals<T>>,
+    /// The gradient of the logits, set by [`Model::loss_backward`].
+    pub head: LinearActs<T>,
     block: A,
     /// [n, d]
-    dx: Vec<T>,
+    dx: Buffer<T>,
     norm: RmsNormActs<T>,
-    head: LinearActs<T>,
 }
 /// Activations of a model of blocks `B`.
 pub type Acts<T, B = Block> = ModelActs<T, <B as Layer>::Acts<T>>;
@@ -130,20 +128,18 @@ impl<B: Layer> Model<B> {
     pub fn init_with<T: Real>(&self, seed: u64, init: Init) -> Params<T> {
         self.layout.init(seed, init, self.blocks.len())
     }
-    /// Length of one block's second output: 2e + 1.
-    pub fn stats(&self) -> usize {
-        2 * self.config.experts + 1
-    }
     /// Memory for a forward pass. With `recompute`, the blocks share theirs,
     /// and backward runs each forward a second time: less memory, same bits.
     pub fn acts<T: Real>(&self, s: Shape, recompute: bool) -> Acts<T, B> {
         let (l, d) = (self.blocks.len(), self.config.hidden);
         let blocks = &self.blocks[..if recompute { 1 } else { l }];
+        let mut blocks: Vec<_> = blocks.iter().map(|b| b.acts(s)).collect();
         ModelActs {
             shape: s,
+            context: Context::default(),
             stream: buffer((l + 1) * s.rows() * d),
-            blocks: blocks.iter().map(|b| b.acts(s)).collect(),
-            stats: buffer(l * self.stats()),
+            totals: vec![totals::<T, B>(&mut blocks[0]); l],
+            blocks,
             norm: self.norm.acts(s),
             head: self.head.acts(s),
             lse: buffer(s.rows()),
@@ -151,10 +147,10 @@ impl<B: Layer> Model<B> {
     }
     /// Memory for a backward pass.
     pub fn grads<T: Real>(&self, s: Shape) -> Grads<T, B> {
+        let mut block = self.blocks[0].acts(s);
         ModelGrads {
-            ce: T::of(f64::NAN),
-            stats: buffer(self.blocks.len() * self.stats()),
-            block: self.blocks[0].acts(s),
+            totals: vec![totals::<T, B>(&mut block); self.blocks.len()],
+            block,
             dx: buffer(s.rows() * self.config.hidden),
             norm: self.norm.acts(s),
             head: self.head.acts(s),
@@ -193,55 +189,71 @@ impl<B: Layer> Model<B> {
             let (x, y) = a.stream[l * nd..].split_at_mut(nd);
             let kept = l.min(a.blocks.len() - 1);
             let b = &mut a.blocks[kept];
+            B::context(b, Context { layer: l, ..a.context });
             block.forward(p, x, b);
             y[..nd].copy_from_slice(B::y(b));
-            let stats = &mut a.stats[l * self.stats()..][..self.stats()];
-            match B::aux(b) {
-                [] => stats.fill(T::ZERO), // a block without a router
-                aux => stats.copy_from_slice(aux),
+            if let Some(totals) = B::totals(b) {
+                a.totals[l].set(totals);
             }
         }
         let x = &a.stream[self.blocks.len() * nd..];
         self.norm.forward(p, x, &mut a.norm);
         self.head.forward(p, &a.norm.y, &mut a.head); // eq: model-forward
     }
-    /// Sets the rest of `a`; returns the cross-entropy summed over the rows.
+    /// Sets the rest of `a`; returns the loss summed over the rows.
     /// targets: [n]
     ///
     /// # Panics
     /// If a target is not below v, or there are not as many as rows.
     #[track_caller]
-    pub fn loss<T: Real>(&self, targets: &[usize], a: &mut Acts<T, B>) -> T {
-        cross_entropy_forward(&mut a.lse, &a.head.y, targets)
+    pub fn loss<T: Real>(
+        &self, loss: &impl Loss, targets: &[usize], a: &mut Acts<T, B>,
+    ) -> T {
+        loss.forward(&mut a.lse, &a.head.y, targets)
     }
-    /// Sets the rest of `g`; adds to `dp`. On entry `g.ce` and `g.stats` are
-    /// the gradients of the outputs.
+    /// Sets the gradient of the logits, given that of [`Model::loss`].
+    #[track_caller]
+    pub fn loss_backward<T: Real>(
+        &self, loss: &impl Loss, targets: &[usize], a: &Acts<T, B>,
+        g: &mut Grads<T, B>, dsum: T,
+    ) {
+        // sum = loss(logits)
+        loss.backward(&mut g.head.y, &a.head.y, &a.lse, targets, dsum);
+    }
+    /// Sets the rest of `g`; adds to `dp`. On entry `g.head.y` and `g.totals`
+    /// are the gradients of the outputs.
     #[track_caller]
     pub fn backward<T: Real>(
-        &self, p: &Params<T>, b: Batch, a: &mut Acts<T, B>,
-        g: &mut Grads<T, B>, dp: &mut Params<T>,
+        &self, p: &Params<T>, tokens: &[usize], a: &mut Acts<T, B>,
+        g: &mut Grads<T, B>, dp: &mut ParamGrads<T>,
     ) {
         let nd = a.shape.rows() * self.config.hidden;
-        let (z, dz) = (&a.head.y, &mut g.head.y);
-        cross_entropy_backward(dz, z, &a.lse, b.targets, g.ce);
+        // logits = head(norm(x))
         let (u, du) = (&a.norm.y, &mut g.norm.y);
         self.head.backward(p, u, &a.head, &mut g.head, du, dp);
         let x = &a.stream[self.blocks.len() * nd..];
         self.norm.backward(p, x, &a.norm, &mut g.norm, &mut g.dx, dp);
+        // y, totals = block(x), the last block first
         let shared = a.blocks.len() < self.blocks.len();
         for (l, block) in self.blocks.iter().enumerate().rev() {
             let x = &a.stream[l * nd..(l + 1) * nd];
             let kept = &mut a.blocks[if shared { 0 } else { l }];
             if shared {
+                B::context(kept, Context { layer: l, ..a.context });
                 block.forward(p, x, kept); // eq: recompute
             }
             B::y(&mut g.block).copy_from_slice(&g.dx);
-            let aux = B::aux(&mut g.block);
-            let n = aux.len();
-            aux.copy_from_slice(&g.stats[l * self.stats()..][..n]);
+            if let Some(totals) = B::totals(&mut g.block) {
+                totals.set_sums(&g.totals[l]);
+            }
             block.backward(p, x, kept, &mut g.block, &mut g.dx, dp);
         }
+        // x = embed[token]
         // eq: model-backward
-        embedding_backward(&mut dp[self.embed], &g.dx, b.tokens);
+        embedding_backward(dp.write(self.embed), &g.dx, tokens);
     }
+}
+/// Memory for a second output like that of a block; empty if it has none.
+fn totals<T: Real, B: Layer>(a: &mut B::Acts<T>) -> Totals<T> {
+    B::totals(a).map(|t| t.clone()).unwrap_or_default()
 }

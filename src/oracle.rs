@@ -11,12 +11,12 @@ use crate::gradcheck::hint;
 use crate::hf::{self, Tensors, hf_name, hf_shape, index, rotary_row, to_hf};
 use crate::layer::Shape;
 use crate::model::{Acts, Batch, Model};
-use crate::nn::loss::balance_forward;
+use crate::nn::balance::router_losses;
 use crate::nn::rope::{Rope, rope_forward};
 use crate::params::Params;
 use crate::real::Real;
-use crate::train::optimizer::{AdamW, Decay, EPS, clip};
-use crate::train::step::{Coefficients, Step};
+use crate::train::gradient::{Coefficients, Gradient};
+use crate::train::optimizer::{AdamW, Decay, EPS, Norm, Optimizer, Step, clip};
 use safetensors::Dtype;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -114,7 +114,8 @@ pub fn compare(dir: &Path, shards: usize) -> Result<Report> {
     let longest = case.shape.time.max(case.prompt.len() + case.ahead);
     let context = model.config.context.max(longest);
     let model = Model::new(Config { context, ..model.config })?;
-    let p32 = p.like(p.data.iter().map(|&x| x as f32).collect());
+    let p32 = p.data.iter().map(|&x| x as f32).collect::<Vec<_>>();
+    let p32 = p.like(p32);
     let mut exact = vec![];
     let ours = case.run(&model, p, &mut exact).into_iter();
     let mut groups: Vec<Group> = vec![];
@@ -260,11 +261,11 @@ impl All {
     }
     /// The parameters whose names end like this, or anything shaped like them.
     fn put_params<T: Real>(
-        &mut self, group: &str, m: &Model, p: &Params<T>, end: &str,
+        &mut self, group: &str, m: &Model, p: &[T], end: &str,
     ) -> &mut [Made] {
         let from = self.0.len();
         for e in m.layout.entries.iter().filter(|e| e.name.ends_with(end)) {
-            let values = to_hf(&p[e.param], e, m.config.head);
+            let values = to_hf(&p[e.param.range()], e, m.config.head);
             let name = format!("{group}.{}", hf_name(&e.name));
             self.put(group, name, &hf_shape(e), &values);
         }
@@ -325,10 +326,10 @@ impl Case {
     fn batch(&self) -> Batch<'_> {
         Batch { tokens: &self.tokens, targets: &self.targets }
     }
-    /// A step for the loss ce·mean cross-entropy + aux·balance.
-    fn step<T: Real>(&self, m: &Model, ce: f64, aux: f64) -> Step<T> {
+    /// The gradient of the loss ce·mean cross-entropy + aux·balance.
+    fn gradient<T: Real>(&self, m: &Model, ce: f64, aux: f64) -> Gradient<T> {
         let coef = Coefficients { ce, aux, z: 0.0 };
-        Step::new(m, self.shape, self.shards, coef, false)
+        Gradient::new(m, self.shape, self.shards, coef, false)
     }
     /// Everything the reference may hold, in `T`. The first run, in f64, puts
     /// the gradients of its steps into `exact`; the second compares.
@@ -346,9 +347,9 @@ impl Case {
     /// Activations and losses.
     fn forward<T: Real>(&self, m: &Model, p: &Params<T>, to: &mut All) {
         let c = &m.config;
-        let mut step = self.step(m, 1.0, c.aux);
-        let loss = step.forward(m, p, self.batch());
-        let a: Vec<&Acts<T>> = step.acts().collect();
+        let mut gradient = self.gradient(m, 1.0, c.aux);
+        let loss = gradient.losses(m, p, self.batch());
+        let a: Vec<&Acts<T>> = gradient.acts().collect();
         let rows = |width| [self.shape.batch, self.shape.time, width];
         let (wide, experts, chosen) =
             (rows(c.hidden), rows(c.experts), rows(c.top_k));
@@ -385,10 +386,7 @@ impl Case {
         let each: Vec<T> = each.collect();
         to.put("loss_per_token", "loss_per_token", &wide[..2], &each);
         to.put("loss_ce", "loss_ce", &[], &[loss.ce]);
-        let (e, n) = (c.experts, self.shape.rows());
-        let layer =
-            |s: &[T]| balance_forward(&s[e..2 * e], &s[..e], n, c.top_k);
-        let aux = step.stats.chunks_exact(m.stats()).map(layer);
+        let aux = gradient.totals.iter().map(|t| router_losses(t)[0]);
         let aux: Vec<T> = aux.collect();
         to.put("loss_aux", "loss_aux_layers", &[c.layers], &aux);
         to.put("loss_aux", "loss_aux_per_layer", &[], &[loss.aux]);
@@ -403,11 +401,8 @@ impl Case {
     /// The gradient of every parameter, and its two parts at the routers.
     fn backward<T: Real>(&self, m: &Model, p: &Params<T>, to: &mut All) {
         let gradient = |ce: f64, aux: f64| {
-            let mut step = self.step(m, ce, aux);
-            step.begin();
-            step.forward(m, p, self.batch());
-            step.backward(m, p, self.batch(), 1.0);
-            step.finish(m).clone()
+            let mut gradient = self.gradient(m, ce, aux);
+            gradient.compute(m, p, self.batch()).1.data.clone()
         };
         to.put_params("grad", m, &gradient(1.0, m.config.aux), "");
         to.put_params("grad_ce", m, &gradient(1.0, 0.0), ".router.w");
@@ -433,19 +428,19 @@ impl Case {
         to: &mut All,
     ) {
         const CLIP: f64 = 1.0;
-        let mut step = self.step(m, 1.0, m.config.aux);
+        let mut gradient = self.gradient(m, 1.0, m.config.aux);
+        let mut norms = Norm::new(&m.layout);
         let mut adam = AdamW::new(&m.layout, 0.1, Decay::All);
         let mut log = [(); 4].map(|()| vec![]);
         let mut slack = m.layout.zeros::<f64>();
         for (n, &lr) in self.lr.iter().enumerate() {
-            step.begin();
-            let loss = step.forward(m, &p, self.batch());
-            step.backward(m, &p, self.batch(), 1.0);
-            let dp = step.finish(m);
-            let norm = adam.step(&mut p, dp, lr, CLIP);
+            let (loss, dp) = gradient.compute(m, &p, self.batch());
+            let norm = norms.norm(dp);
+            let (t, scale) = (n + 1, clip(norm, CLIP));
+            adam.step(&mut p, dp, Step { t, lr, scale });
             let now = [loss.total, loss.ce, loss.aux, T::of(norm)];
             log.iter_mut().zip(now).for_each(|(log, x)| log.push(x));
-            let clipped = dp.data.iter().map(|g| g.f64() * clip(norm, CLIP));
+            let clipped = dp.data.iter().map(|g| g.f64() * scale);
             let g: Vec<f64> = clipped.collect();
             if exact.len() == n {
                 exact.push(g.clone());
@@ -455,14 +450,14 @@ impl Case {
                 let turn = (g - exact).abs() / (exact.abs() + EPS);
                 *slack += lr * turn.min(2.0);
             }
-            let made = to.put_params(&format!("step{}", n + 1), m, &p, "");
+            let made = to.put_params(&format!("step{}", n + 1), m, &p.data, "");
             for (made, e) in made.iter_mut().zip(&m.layout.entries) {
                 made.slack = to_hf(&slack[e.param], e, m.config.head);
             }
         }
         let n = [self.lr.len()];
         let [total, ce, aux, norm] = &log;
-        let after = step.forward(m, &p, self.batch()).total;
+        let after = gradient.losses(m, &p, self.batch()).total;
         to.put("train", "train.loss_total", &n, total);
         to.put("train", "train.loss_ce", &n, ce);
         to.put("train", "train.loss_aux", &n, aux);

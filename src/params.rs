@@ -5,6 +5,7 @@
 //! moments. Initializing, clipping, stepping, counting, saving and checking
 //! are each one loop over one slice.
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
 use crate::kernel::normal::fill_normal_with;
 use crate::kernel::simd::Isa;
@@ -62,6 +63,8 @@ pub struct Entry {
     pub role: Role,
     /// Where it lies.
     pub param: Param,
+    /// Whether training leaves it as it is: see [`Layout::freeze`].
+    pub frozen: bool,
 }
 
 /// The table of contents of θ.
@@ -100,7 +103,8 @@ impl Builder<'_> {
         let (len, id) = (shape.iter().product(), l.entries.len());
         let param = Param { at: l.len, len, cols: shape[N - 1], id };
         l.len += len;
-        l.entries.push(Entry { name, shape: shape.into(), role, param });
+        let (shape, frozen) = (shape.into(), false);
+        l.entries.push(Entry { name, shape, role, param, frozen });
         param
     }
 }
@@ -146,21 +150,50 @@ impl Layout {
     pub fn builder(&mut self) -> Builder<'_> {
         Builder { layout: self, path: String::new() }
     }
+    /// The entry of that name, such as `layers.3.moe.router.w`.
+    pub fn find(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+    /// Freezes what has this name, or stands below it: `layers.0` freezes a
+    /// block, `layers.0.moe.router.w` a matrix. Returns how many parameters
+    /// (entries of the table) that are.
+    ///
+    /// What is frozen keeps its role and its initial value and is saved like
+    /// the rest. The optimizer neither moves nor decays it, and its gradient
+    /// is not part of the clipped norm.
+    ///
+    /// ```
+    /// use moe_by_hand::{config::Config, model::Model};
+    /// let mut model = Model::new(Config::preset("tiny").unwrap()).unwrap();
+    /// assert_eq!(model.layout.freeze("layers.1.moe.router"), 1);
+    /// assert_eq!(model.layout.freeze("embed"), 1);
+    /// assert_eq!(model.layout.freeze("emb"), 0); // no such name
+    /// ```
+    #[must_use = "0 means that nothing has this name"]
+    pub fn freeze(&mut self, name: &str) -> usize {
+        let below = |e: &&mut Entry| match e.name.strip_prefix(name) {
+            Some(rest) => rest.is_empty() || rest.starts_with('.'),
+            None => false,
+        };
+        let found = self.entries.iter_mut().filter(below);
+        found.map(|e| e.frozen = true).count()
+    }
     /// A vector of this layout, all 0.
     pub fn zeros<T: Real>(&self) -> Params<T> {
-        let fresh = vec![false; self.entries.len()];
-        Params { data: vec![T::ZERO; self.len], fresh }
+        Params { data: Buffer::new(self.len, T::ZERO) }
+    }
+    /// A gradient of this layout, all 0.
+    pub fn grads<T: Real>(&self) -> ParamGrads<T> {
+        let data = Buffer::new(self.len, T::ZERO);
+        ParamGrads { data, fresh: vec![false; self.entries.len()] }
     }
     /// Initial values from `seed`. Each parameter draws from a stream of its
     /// own, so that adding a layer does not change the others.
     pub fn init<T: Real>(
         &self, seed: u64, init: Init, layers: usize,
     ) -> Params<T> {
-        let fresh = vec![false; self.entries.len()];
-        let mut p = Params { data: Vec::with_capacity(self.len), fresh };
+        let mut p = self.zeros();
         for e in &self.entries {
-            // each when it is drawn, and still in the cache
-            p.data.resize(e.param.range().end, T::ZERO);
             let values = &mut p[e.param];
             match e.role {
                 Role::Gain => values.fill(T::ONE),
@@ -183,18 +216,11 @@ impl Layout {
     }
 }
 
-/// θ, or anything shaped like it: a gradient, a moment, a direction.
-///
-/// A gradient that is written anew in each step need not be zeroed: after
-/// [`Params::begin`] the first write to a parameter sets it and later ones
-/// add, and [`Params::finish`] zeroes what nobody wrote (an idle expert).
-/// Without `begin`, all writes add.
+/// θ, or anything shaped like it: a moment, a direction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params<T> {
     /// In the order of [`Layout::entries`].
-    pub data: Vec<T>,
-    /// For each entry: its values are old, and the next write must set.
-    fresh: Vec<bool>,
+    pub data: Buffer<T>,
 }
 impl<T: Real> Params<T> {
     /// A vector of the same layout from its values.
@@ -202,19 +228,55 @@ impl<T: Real> Params<T> {
     /// # Panics
     /// If there are more or fewer of them.
     #[track_caller]
-    pub fn like<U>(&self, data: Vec<U>) -> Params<U> {
+    pub fn like<U: Copy>(&self, data: impl Into<Buffer<U>>) -> Params<U> {
+        let data = data.into();
         assert_eq!(data.len(), self.data.len(), "like: length of θ");
-        Params { data, fresh: vec![false; self.fresh.len()] }
+        Params { data }
     }
+    /// A parameter as a matrix.
+    pub fn mat(&self, p: Param) -> Mat<'_, T> {
+        mat(&self[p], p.cols)
+    }
+}
+impl<T> Index<Param> for Params<T> {
+    type Output = [T];
+    fn index(&self, p: Param) -> &[T] {
+        &self.data[p.range()]
+    }
+}
+impl<T> IndexMut<Param> for Params<T> {
+    fn index_mut(&mut self, p: Param) -> &mut [T] {
+        &mut self.data[p.range()]
+    }
+}
+
+/// The gradient of the parameters, which every layer adds to.
+///
+/// A gradient that is written anew in each step need not be zeroed: after
+/// [`ParamGrads::begin`] the first write to a parameter sets it and later ones
+/// add, and [`ParamGrads::finish`] zeroes what nobody wrote (an idle expert).
+/// Without `begin`, all writes add.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamGrads<T> {
+    /// In the order of [`Layout::entries`].
+    pub data: Buffer<T>,
+    /// For each entry: its values are old, and the next write must set.
+    fresh: Vec<bool>,
+}
+impl<T: Real> ParamGrads<T> {
     /// From now on, the first write to each parameter sets it.
     pub fn begin(&mut self) {
         self.fresh.fill(true);
     }
-    /// Zeroes what was not written since [`Params::begin`]; all writes add
-    /// again. `layout` is the table that the vector was made from.
+    /// Zeroes what was not written since [`ParamGrads::begin`], and what is
+    /// frozen; all writes add again. `layout` is the table that the gradient
+    /// was made from.
     pub fn finish(&mut self, layout: &Layout) {
         for e in &layout.entries {
             self.touch(e.param);
+            if e.frozen {
+                self.data[e.param.range()].fill(T::ZERO);
+            }
         }
     }
     /// Makes the next write to `p` an addition, zeroing it if need be.
@@ -223,18 +285,12 @@ impl<T: Real> Params<T> {
             self.data[p.range()].fill(T::ZERO);
         }
     }
-    /// A parameter as a matrix.
-    pub fn mat(&self, p: Param) -> Mat<'_, T> {
-        mat(&self[p], p.cols)
+    /// The gradient of a parameter, for a kernel that adds to it.
+    pub fn write(&mut self, p: Param) -> &mut [T] {
+        self.touch(p);
+        &mut self.data[p.range()]
     }
-    /// A parameter's gradient as a matrix for `matmul` to write to, and
-    /// whether it shall set or add.
-    pub fn accum(&mut self, p: Param) -> (MatMut<'_, T>, Op) {
-        let fresh = std::mem::take(&mut self.fresh[p.id]);
-        let op = if fresh { Set } else { Add };
-        (mat_mut(&mut self.data[p.range()], p.cols), op)
-    }
-    /// Several parameters at once, for a kernel that adds to all of them.
+    /// [`ParamGrads::write`] for several parameters at once.
     ///
     /// # Panics
     /// If one is named twice.
@@ -244,17 +300,17 @@ impl<T: Real> Params<T> {
         let parts = self.data.get_disjoint_mut(p.map(Param::range));
         parts.expect("each parameter once")
     }
+    /// The gradient of a parameter as a matrix for `matmul` to write to, and
+    /// whether it shall set or add.
+    pub fn accum(&mut self, p: Param) -> (MatMut<'_, T>, Op) {
+        let fresh = std::mem::take(&mut self.fresh[p.id]);
+        let op = if fresh { Set } else { Add };
+        (mat_mut(&mut self.data[p.range()], p.cols), op)
+    }
 }
-impl<T> Index<Param> for Params<T> {
+impl<T> Index<Param> for ParamGrads<T> {
     type Output = [T];
     fn index(&self, p: Param) -> &[T] {
         &self.data[p.range()]
-    }
-}
-impl<T: Real> IndexMut<Param> for Params<T> {
-    /// The values to add to.
-    fn index_mut(&mut self, p: Param) -> &mut [T] {
-        self.touch(p);
-        &mut self.data[p.range()]
     }
 }

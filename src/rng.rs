@@ -52,14 +52,17 @@ impl Rng {
         self.state = s.wrapping_mul(MULTIPLIER).wrapping_add(self.increment);
         permute(s)
     }
+    /// 64 random bits.
+    pub fn bits64(&mut self) -> u64 {
+        (self.bits() as u64) << 32 | self.bits() as u64
+    }
     /// The state, and the increment.
     pub(crate) fn state(&self) -> (u64, u64) {
         (self.state, self.increment)
     }
     /// Uniform in [0, 1), with all 53 bits of an `f64`.
     pub fn uniform(&mut self) -> f64 {
-        let bits = (self.bits() as u64) << 32 | self.bits() as u64;
-        (bits >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits64() >> 11) as f64 / (1u64 << 53) as f64
     }
     /// Uniform in 0..n.
     ///
@@ -67,8 +70,7 @@ impl Rng {
     /// If n is 0.
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0, "below(0): there is no number below 0");
-        let bits = (self.bits() as u64) << 32 | self.bits() as u64;
-        ((bits as u128 * n as u128) >> 64) as usize
+        ((self.bits64() as u128 * n as u128) >> 64) as usize
     }
     /// Two independent standard normal numbers.
     ///

@@ -4,7 +4,7 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Result;
 use moe_by_hand::generate::{
-    Characters, Decoder, Sampler, Stop, generate, rank, sample_inverse_cdf,
+    Decoder, Sampler, Stop, generate, rank, sample_inverse_cdf,
     sample_temperature, sample_top_k, sample_top_p,
 };
 use moe_by_hand::layer::Shape;
@@ -12,6 +12,7 @@ use moe_by_hand::model::Model;
 use moe_by_hand::params::Params;
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tokens::Characters;
 use std::cell::Cell;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
@@ -46,7 +47,7 @@ fn tokens(seed: u64, n: usize) -> Vec<usize> {
 fn full<T: Real>(m: &Model, p: &Params<T>, tokens: &[usize]) -> Vec<T> {
     let mut a = m.acts(Shape { batch: 1, time: tokens.len() }, false);
     m.forward(p, tokens, &mut a);
-    a.head.y
+    a.head.y.to_vec()
 }
 fn argmax(z: &[f64]) -> usize {
     let best = |m: usize, i: usize| if z[i] > z[m] { i } else { m };

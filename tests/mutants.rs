@@ -14,10 +14,10 @@ use moe_by_hand::gradcheck::{
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
-use moe_by_hand::params::{Builder, Params};
+use moe_by_hand::params::{Builder, ParamGrads};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::step::{Coefficients, Step};
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use registry::{Source, Target};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ fn of_block(wrong: &[Mistake]) -> Report {
 /// T2 and T3 of the whole model, and T4.
 fn of_model(wrong: &[Mistake], slips: &[Slip]) -> Report {
     let net = Net::new(ALL, wrong, slips);
-    let x = net.split(&net.params());
+    let x = net.split(&net.params().data);
     let mut report = measure(&net, &net.names(), x, Plan::MODEL);
     report.measures.push(slope(&net));
     report
@@ -55,7 +55,7 @@ fn slope(net: &Net) -> Measure {
     let exact = dot(&net.gradient(&p, 1.0).data, &u);
     let at = |h: f64| {
         let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
-        net.loss(&p.like(moved.collect())).0
+        net.loss(&p.like(moved.collect::<Vec<_>>())).0
     };
     let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
     let ratio = error(1e-2) / error(1e-3);
@@ -72,7 +72,7 @@ fn of_optimizer(theta: &[f64]) -> Report {
     Report::default().with("θ", gap(theta, &literal()), 1e-12)
 }
 /// T7 of the gradient of shards against that of the whole batch.
-fn of_shards(shards: &Params<f64>) -> Report {
+fn of_shards(shards: &ParamGrads<f64>) -> Report {
     let net = Net::new(ALL, &[], &[]);
     let whole = net.gradient(&net.params(), 1.0);
     let size = dot(&whole.data, &whole.data).sqrt();
@@ -81,21 +81,18 @@ fn of_shards(shards: &Params<f64>) -> Report {
 }
 /// The mean of the gradients of the first `count` halves of the batch, each
 /// with the balance of its own.
-fn halves(count: usize) -> Params<f64> {
+fn halves(count: usize) -> ParamGrads<f64> {
     let net = Net::new(ALL, &[], &[]);
     let (m, p) = (&net.model, net.params());
-    let mut sum = m.layout.zeros();
+    let mut sum = m.layout.grads();
     for i in 0..count {
         let half = i * 4..(i + 1) * 4;
         let tokens = &TOKENS[half.clone()];
         let b = Batch { tokens, targets: &TARGETS[half] };
         let shape = Shape { batch: 1, ..SHAPE };
-        let mut step = Step::new(m, shape, 1, ALL, false);
-        step.begin();
-        step.forward(m, &p, b);
-        step.backward(m, &p, b, 0.5);
-        let dp = step.finish(m);
-        sum.data.iter_mut().zip(&dp.data).for_each(|(s, d)| *s += d);
+        let mut gradient = Gradient::new(m, shape, 1, ALL, false);
+        let (_, dp) = gradient.compute(m, &p, b);
+        sum.data.iter_mut().zip(&dp.data).for_each(|(s, d)| *s += 0.5 * d);
     }
     sum
 }
@@ -315,20 +312,15 @@ fn the_twin_is_the_library() {
         named.collect::<Vec<_>>()
     };
     assert_eq!(names(&model.layout), names(&twin.model.layout), "θ");
-    let mut step = Step::new(&model, SHAPE, 1, ALL, false);
-    step.begin();
-    let losses = step.forward(&model, &p, BATCH);
-    step.backward(&model, &p, BATCH, 1.0);
-    let dp = step.finish(&model);
+    let mut gradient = Gradient::new(&model, SHAPE, 1, ALL, false);
+    let (losses, dp) = gradient.compute(&model, &p, BATCH);
     assert!((losses.total - twin.loss(&p).0).abs() < 1e-13, "loss");
     let off = gap(&dp.data, &twin.gradient(&p, 1.0).data);
     assert!(off < 1e-13, "gradient: {off:e}");
     // In two shards, too.
-    let mut step = Step::new(&model, SHAPE, 2, ALL, false);
-    step.begin();
-    step.forward(&model, &p, BATCH);
-    step.backward(&model, &p, BATCH, 1.0);
-    of_shards(step.finish(&model)).assert("the library's shards");
+    let mut gradient = Gradient::new(&model, SHAPE, 2, ALL, false);
+    let (_, dp) = gradient.compute(&model, &p, BATCH);
+    of_shards(dp).assert("the library's shards");
 }
 
 // What a failure says --------------------------------------------------------
@@ -353,7 +345,7 @@ fn lines(report: &Report, tensor: &str) -> String {
 fn a_failure_says_what_it_usually_means() {
     let alone = |ce, aux, z, wrong: &[Mistake], slips: &[Slip]| {
         let net = Net::new(Coefficients { ce, aux, z }, wrong, slips);
-        let x = net.split(&net.params());
+        let x = net.split(&net.params().data);
         measure(&net, &net.names(), x, Plan::MODEL)
     };
     let says = |report: Report, tensor: &str, words: &str| {

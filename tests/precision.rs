@@ -18,13 +18,14 @@ use moe_by_hand::kernel::softmax::{
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::nn::loss::CrossEntropy;
 use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
 use moe_by_hand::nn::moe::combine_backward;
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
-use moe_by_hand::params::Params;
+use moe_by_hand::params::{ParamGrads, Params};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::step::{Coefficients, Losses, Step};
+use moe_by_hand::train::gradient::{Coefficients, Gradient, Losses};
 
 /// Across the ends of vectors of 4, 8 and 16 lanes, four at a time; and the
 /// model's own widths, keys and vocabularies. Miri, which is a thousand times
@@ -563,16 +564,17 @@ fn tokens(n: usize, v: usize, seed: u64) -> Vec<usize> {
 /// Losses, gradient and choices of one batch.
 fn gradient<T: Real>(
     m: &Model, p: &Params<T>, s: Shape, b: Batch,
-) -> (Losses<T>, Params<T>, Vec<usize>) {
+) -> (Losses<T>, ParamGrads<T>, Vec<usize>) {
     let coef = Coefficients { ce: 1.0, aux: 0.1, z: 0.01 };
-    let mut step = Step::<T>::new(m, s, 1, coef, false);
-    let losses = step.accumulate(m, p, b);
-    let choices: Vec<usize> = step
+    let mut gradient = Gradient::<T>::new(m, s, 1, coef, false);
+    let (losses, dp) = gradient.compute(m, p, b);
+    let dp = dp.clone();
+    let choices: Vec<usize> = gradient
         .acts()
         .flat_map(|a| &a.blocks)
-        .flat_map(|b| b.moe.router.choice.clone())
+        .flat_map(|b| b.moe.router.choice.to_vec())
         .collect();
-    (losses, step.finish(m).clone(), choices)
+    (losses, dp, choices)
 }
 
 #[test]
@@ -668,7 +670,7 @@ const MEASURED: f64 = 15.0;
 fn loss_of(m: &Model, p: &Params<f32>, s: Shape, b: Batch) -> f32 {
     let mut a = m.acts::<f32>(s, false);
     m.forward(p, b.tokens, &mut a);
-    m.loss(b.targets, &mut a)
+    m.loss(&CrossEntropy, b.targets, &mut a)
 }
 
 #[test]

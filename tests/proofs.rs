@@ -12,6 +12,7 @@ mod gradients;
 mod layering;
 mod mutants;
 mod oracle;
+mod outside;
 mod precision;
 mod properties;
 mod simd;

@@ -11,7 +11,7 @@ use moe_by_hand::kernel::softmax::{
     lse_forward, softmax_backward, softmax_forward,
 };
 use moe_by_hand::kernel::vector::dot;
-use moe_by_hand::layer::{Layer, Shape};
+use moe_by_hand::layer::{Decode, Layer, Shape};
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::nn::attention::{Attention, Heads};
 use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
@@ -22,10 +22,10 @@ use moe_by_hand::nn::moe::{
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
 use moe_by_hand::nn::rope::{Rope, rope_backward, rope_forward};
 use moe_by_hand::nn::router::Router;
-use moe_by_hand::params::{Layout, Params};
+use moe_by_hand::params::{Layout, ParamGrads, Params};
 use moe_by_hand::real::{Dual, Real};
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::step::{Coefficients, Losses, Step};
+use moe_by_hand::train::gradient::{Coefficients, Gradient, Losses};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngSeed};
 use std::sync::Arc;
@@ -46,9 +46,7 @@ fn normals(n: usize, scale: f64, rng: &mut Rng) -> Vec<f64> {
 }
 /// Random values for all parameters of a layout.
 fn values(layout: &Layout, rng: &mut Rng) -> Params<f64> {
-    let mut p = layout.zeros();
-    p.data = normals(layout.len, 0.6, rng);
-    p
+    layout.zeros::<f64>().like(normals(layout.len, 0.6, rng))
 }
 fn permutation(n: usize, rng: &mut Rng) -> Vec<usize> {
     let mut to: Vec<usize> = (0..n).collect();
@@ -123,10 +121,9 @@ proptest! {
         }
         for c in 0..e {
             let count = a.choice.iter().filter(|&&o| o == c).count();
-            prop_assert_eq!(a.count[c], count);
-            prop_assert_eq!(a.stats[e + c], count as f64);
+            prop_assert_eq!(a.totals.count[c], count);
             let load: f64 = (0..n).map(|t| a.prob[t * e + c]).sum();
-            prop_assert!((a.stats[c] - load).abs() < 1e-12);
+            prop_assert!((a.totals.load[c] - load).abs() < 1e-12);
         }
     }
 
@@ -319,24 +316,24 @@ impl Mixture {
     /// y, dx and the gradient of the parameters.
     fn run(
         &self, p: &Params<f64>, x: &[f64], dy: &[f64],
-    ) -> (Vec<f64>, Vec<f64>, Params<f64>) {
+    ) -> (Vec<f64>, Vec<f64>, ParamGrads<f64>) {
         let s = Shape { batch: 1, time: self.n };
         let (mut a, mut g) = (self.moe.acts(s), self.moe.acts(s));
         self.moe.forward(p, x, &mut a);
         g.y.copy_from_slice(dy);
-        Moe::aux(&mut g).fill(0.0);
-        let (mut dx, mut dp) = (vec![f64::NAN; x.len()], self.layout.zeros());
+        g.router.totals.clear();
+        let (mut dx, mut dp) = (vec![f64::NAN; x.len()], self.layout.grads());
         self.moe.backward(p, x, &a, &mut g, &mut dx, &mut dp);
-        (a.y, dx, dp)
+        (a.y.to_vec(), dx, dp)
     }
     /// The same parameters with the expert i in the place to[i].
-    fn renamed(&self, p: &Params<f64>, to: &[usize]) -> Params<f64> {
+    fn renamed(&self, p: &[f64], to: &[usize]) -> Params<f64> {
         let (mut q, e) = (self.layout.zeros(), to.len());
         for from in &self.layout.entries {
             let Some(rest) = from.name.strip_prefix("experts.") else {
-                let columns = (0..p[from.param].len()).map(|i| i / e * e);
+                let columns = (0..from.param.range().len()).map(|i| i / e * e);
                 for (i, row) in columns.enumerate() {
-                    q[from.param][row + to[i % e]] = p[from.param][i];
+                    q[from.param][row + to[i % e]] = p[from.param.range()][i];
                 }
                 continue;
             };
@@ -345,7 +342,7 @@ impl Mixture {
             let name = format!("experts.{}.{rest}", to[i]);
             let at = self.layout.entries.iter().find(|e| e.name == name);
             let at = at.expect("as many experts").param;
-            q[at].copy_from_slice(&p[from.param]);
+            q[at].copy_from_slice(&p[from.param.range()]);
         }
         q
     }
@@ -368,10 +365,10 @@ proptest! {
         let m = Mixture::new(sizes, d, &mut rng);
         let to = permutation(sizes.1, &mut rng);
         let (y, dx, dp) = m.run(&m.p, &m.x, &m.dy);
-        let other = m.run(&m.renamed(&m.p, &to), &m.x, &m.dy);
+        let other = m.run(&m.renamed(&m.p.data, &to), &m.x, &m.dy);
         prop_assert!(gap(&other.0, &y) < 1e-12);
         prop_assert!(gap(&other.1, &dx) < 1e-12);
-        prop_assert!(gap(&other.2.data, &m.renamed(&dp, &to).data) < 1e-12);
+        prop_assert!(gap(&other.2.data, &m.renamed(&dp.data, &to).data) < 1e-12);
     }
 
     #[test]
@@ -478,7 +475,7 @@ impl Attend {
         self.layer.forward(&self.p, &self.x, &mut a);
         g.y.copy_from_slice(dy);
         let mut dx = vec![f64::NAN; dy.len()];
-        let mut dp = self.layout.zeros();
+        let mut dp = self.layout.grads();
         self.layer.backward(&self.p, &self.x, &a, &mut g, &mut dx, &mut dp);
         dx
     }
@@ -569,11 +566,11 @@ fn models() -> impl Strategy<Value = (Config, Shape, u64)> {
 /// The total loss of one batch, and its gradient.
 fn step<T: Real>(
     m: &Model, p: &Params<T>, s: Shape, b: Batch,
-) -> (Losses<T>, Params<T>) {
+) -> (Losses<T>, ParamGrads<T>) {
     let coef = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };
-    let mut step = Step::<T>::new(m, s, s.batch, coef, false);
-    let losses = step.accumulate(m, p, b);
-    (losses, step.finish(m).clone())
+    let mut gradient = Gradient::<T>::new(m, s, s.batch, coef, false);
+    let (losses, dp) = gradient.compute(m, p, b);
+    (losses, dp.clone())
 }
 
 proptest! {
@@ -593,8 +590,8 @@ proptest! {
         // 1e-12·‖x̄‖·‖u‖, of the whole where a tensor's own is a difference
         let u = normals(m.layout.len, 1.0, &mut rng);
         for e in &m.layout.entries {
-            let mut dual =
-                p.like(p.data.iter().map(|&v| Dual { v, d: 0.0 }).collect());
+            let same = p.data.iter().map(|&v| Dual { v, d: 0.0 });
+            let mut dual = p.like(same.collect::<Vec<_>>());
             for i in e.param.range() {
                 dual.data[i].d = u[i];
             }

@@ -3,8 +3,9 @@
 #![allow(missing_docs, reason = "a student's file")]
 
 use moe_by_hand::gradcheck::assert_layer;
+use moe_by_hand::kernel::buffer::Buffer;
 use moe_by_hand::layer::{Layer, Shape, buffer};
-use moe_by_hand::params::{Builder, Param, Params, Role};
+use moe_by_hand::params::{Builder, Param, ParamGrads, Params, Role};
 use moe_by_hand::real::Real;
 
 /// LayerNorm: y = gain·x̂ + bias, x̂ = (x − mean)·r, r = 1/√(var + ε).
@@ -15,11 +16,11 @@ struct LayerNorm {
 }
 struct LayerNormActs<T> {
     /// [n, d]
-    y: Vec<T>,
+    y: Buffer<T>,
     /// [n, d]
-    xhat: Vec<T>,
+    xhat: Buffer<T>,
     /// [n]
-    r: Vec<T>,
+    r: Buffer<T>,
 }
 
 impl LayerNorm {
@@ -57,7 +58,7 @@ impl Layer for LayerNorm {
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, _: &[T], a: &LayerNormActs<T>,
-        g: &mut LayerNormActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut LayerNormActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         let (gain, d) = (&p[self.gain], self.d);
         let [dgain, dbias] = dp.many([self.gain, self.bias]);

@@ -7,14 +7,15 @@ use moe_by_hand::file::write_atomic;
 use moe_by_hand::kernel::vector::CHUNK;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
-use moe_by_hand::params::{Layout, Params, Role};
+use moe_by_hand::nn::loss::CrossEntropy;
+use moe_by_hand::params::{Layout, ParamGrads, Role};
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
 use moe_by_hand::train::data::Text;
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use moe_by_hand::train::metrics::Metrics;
-use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::optimizer::{AdamW, Decay, Optimizer, Step};
 use moe_by_hand::train::options::Options;
-use moe_by_hand::train::step::{Coefficients, Step};
 use moe_by_hand::train::trainer::Trainer;
 use std::fs;
 use std::io::{self, Write};
@@ -108,7 +109,7 @@ fn validation_is_the_mean_of_its_windows() {
     for w in text.validation().windows(time + 1).step_by(time) {
         let w: Vec<usize> = w.iter().map(|&b| b.into()).collect();
         m.forward(&t.params, &w[..time], &mut a);
-        sum += f64::from(m.loss(&w[1..], &mut a));
+        sum += f64::from(m.loss(&CrossEntropy, &w[1..], &mut a));
         count += time;
     }
     assert!(count > 3 * 512, "several chunks: {count} rows");
@@ -124,9 +125,10 @@ fn decay_ends_where_its_parameter_ends() {
     b.param("w", [1, CHUNK + 10], Role::Weight);
     b.param("gain", [20], Role::Gain);
     b.param("v", [1, 30], Role::Weight);
-    let (mut p, dp) = (layout.zeros::<f64>(), layout.zeros());
+    let (mut p, dp) = (layout.zeros::<f64>(), layout.grads());
     p.data.fill(1.0);
-    AdamW::new(&layout, 0.5, Decay::Weights).step(&mut p, &dp, 0.1, 1.0);
+    let first = Step { t: 1, lr: 0.1, scale: 1.0 };
+    AdamW::new(&layout, 0.5, Decay::Weights).step(&mut p, &dp, first);
     for (i, &p) in p.data.iter().enumerate() {
         let gain = (CHUNK + 10..CHUNK + 30).contains(&i);
         let want = if gain { 1.0 } else { 0.95 };
@@ -142,10 +144,10 @@ fn what_nobody_wrote_is_zeroed() {
     let mut b = layout.builder();
     let written = b.param("written", [2], Role::Bias);
     let idle = b.param("idle", [3], Role::Bias);
-    let mut dp = layout.zeros::<f64>();
+    let mut dp = layout.grads::<f64>();
     dp.data.fill(f64::NAN);
     dp.begin();
-    dp[written][0] += 1.0;
+    dp.write(written)[0] += 1.0;
     dp.finish(&layout);
     assert_eq!(dp[written], [1.0, 0.0], "set, then added to");
     assert_eq!(dp[idle], [0.0; 3], "zeroed");
@@ -172,7 +174,7 @@ fn recompute_does_not_matter() {
 }
 
 /// The gradient of some sequences in f64, cut into micro-batches and shards.
-fn gradient(batch: usize, shards: usize, aux: f64) -> Params<f64> {
+fn gradient(batch: usize, shards: usize, aux: f64) -> ParamGrads<f64> {
     let (m, t) = (model(), 8);
     let p = m.init(3);
     let mut rng = Rng::named(0, "tokens");
@@ -180,18 +182,17 @@ fn gradient(batch: usize, shards: usize, aux: f64) -> Params<f64> {
     let (tokens, targets) = (tokens(), tokens());
     let coef = Coefficients { ce: 1.0, aux, z: aux };
     let shape = Shape { batch, time: t };
-    let mut step = Step::new(&m, shape, shards, coef, false);
+    let mut gradient = Gradient::new(&m, shape, shards, coef, false);
     let b = Batch { tokens: &tokens, targets: &targets };
-    step.accumulate(&m, &p, b);
-    step.finish(&m).clone()
+    gradient.compute(&m, &p, b).1.clone()
 }
-fn assert_close(a: &Params<f64>, b: &Params<f64>, most: f64) {
+fn assert_close(a: &ParamGrads<f64>, b: &ParamGrads<f64>, most: f64) {
     let diff = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs());
     let (diff, size) = (diff.fold(0.0, f64::max), largest(b));
     assert!(diff <= most * size.max(1.0), "{diff:e} of {size:e}");
     assert!(size > 1e-3, "there is a gradient: {size:e}");
 }
-fn largest(p: &Params<f64>) -> f64 {
+fn largest(p: &ParamGrads<f64>) -> f64 {
     p.data.iter().fold(0.0, |m, p| p.abs().max(m))
 }
 
@@ -271,7 +272,11 @@ fn a_damaged_checkpoint_is_one_line() {
     bad[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     fails(read(&bad), "is NaN");
     bad[end - 4..].copy_from_slice(&(-1f32).to_le_bytes());
-    fails(read(&bad), "a mean square, is negative");
+    let resume = |saved: Checkpoint| {
+        let model = Model::new(saved.config.clone()).unwrap();
+        Trainer::resume(model, text(), options(), saved)
+    };
+    fails(resume(read(&bad).unwrap()), "a mean square, is negative");
     // A header that says something else, of the same length.
     let say = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len(), "the header's length stays");
@@ -288,8 +293,9 @@ fn a_damaged_checkpoint_is_one_line() {
     fails(say(r#"\"step\":0"#, r#"\"step\":x"#), "damaged (");
     fails(say(r#"\"shards\":1"#, r#"\"shards\":9"#), "9 shards");
     fails(say(r#"\"step\":0"#, r#"\"stop\":0"#), "damaged (");
-    fails(say(r#"hidden_size\":16"#, r#"hidden_size\":18"#), "damaged (");
-    read(&good).unwrap();
+    let other = say(r#"hidden_size\":16"#, r#"hidden_size\":18"#);
+    fails(resume(other.unwrap()), "parameters");
+    resume(read(&good).unwrap()).unwrap();
 }
 
 #[test]
@@ -330,10 +336,11 @@ fn a_full_disk_loses_nothing() {
     trainer(options()).save(&file).unwrap();
     let good = fs::read(&file).unwrap();
     let Checkpoint { state, tensors, .. } = Checkpoint::read(&file).unwrap();
-    let tensors = tensors.each_ref().map(Vec::as_slice);
+    let tensors = tensors.iter().map(|(n, x)| (n.as_str(), x.as_slice()));
+    let tensors: Vec<_> = tensors.collect();
     for n in (0..good.len()).step_by(good.len() / 40) {
         let failed = write_atomic(&file, |w| {
-            checkpoint::write(&mut Full(w, n), &state, tensors)
+            checkpoint::write(&mut Full(w, n), &state, &tensors)
         });
         fails(failed, "nothing was lost");
         assert!(fs::read(&file).unwrap() == good, "the old file, after {n}");

@@ -3,14 +3,17 @@
 
 use crate::list::{Kind, Size};
 use moe_by_hand::generate::{Decoder, Sampler};
+use moe_by_hand::kernel::buffer::Buffer;
 use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
 use moe_by_hand::kernel::softmax::softmax_forward;
 use moe_by_hand::model::{Acts, Batch, Model};
 use moe_by_hand::nn::rmsnorm::rmsnorm_forward;
 use moe_by_hand::params::Params;
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::optimizer::{AdamW, Decay};
-use moe_by_hand::train::step::{Coefficients, Step, shards};
+use moe_by_hand::train::gradient::{Coefficients, Gradient, shards};
+use moe_by_hand::train::optimizer::{
+    AdamW, Decay, Norm, Optimizer, Step, clip,
+};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -80,7 +83,9 @@ pub(crate) fn single(kind: &Kind) -> Box<dyn Work> {
     match kind {
         Kind::Train(s) => Box::new(Train::new(s)),
         Kind::Forward(s) => Box::new(Forward::new(s)),
-        Kind::Cold(s) => Box::new(Cold { size: s.clone(), last: vec![] }),
+        Kind::Cold(s) => {
+            Box::new(Cold { size: s.clone(), last: Buffer::default() })
+        }
         Kind::Decode(s) => Box::new(Decode::new(s)),
         Kind::Shared(s) => Box::new(Shared::new(1, s)),
         &Kind::MatMul(n) => Box::new(MatMul {
@@ -126,7 +131,7 @@ impl Once for Forward {
 
 struct Cold {
     size: Size,
-    last: Vec<f32>,
+    last: Buffer<f32>,
 }
 impl Once for Cold {
     fn once(&mut self) {
@@ -144,7 +149,9 @@ struct Train {
     p: Params<f32>,
     tokens: Vec<usize>,
     targets: Vec<usize>,
-    step: Step<f32>,
+    gradient: Gradient<f32>,
+    norm: Norm<f32>,
+    done: usize,
     adam: AdamW<f32>,
     loss: f32,
 }
@@ -157,7 +164,15 @@ impl Train {
             p: model.init(SEED),
             tokens,
             targets,
-            step: Step::new(&model, s.shape, shards(s.shape), coef, false),
+            gradient: Gradient::new(
+                &model,
+                s.shape,
+                shards(s.shape),
+                coef,
+                false,
+            ),
+            norm: Norm::new(&model.layout),
+            done: 0,
             adam: AdamW::new(&model.layout, 0.1, Decay::Weights),
             loss: 0.0,
             model,
@@ -167,9 +182,10 @@ impl Train {
 impl Once for Train {
     fn once(&mut self) {
         let b = Batch { tokens: &self.tokens, targets: &self.targets };
-        let loss = self.step.accumulate(&self.model, &self.p, b);
-        let dp = self.step.finish(&self.model);
-        self.adam.step(&mut self.p, dp, RATE, CLIP);
+        let (loss, dp) = self.gradient.compute(&self.model, &self.p, b);
+        self.done += 1;
+        let (t, scale) = (self.done, clip(self.norm.norm(dp), CLIP));
+        self.adam.step(&mut self.p, dp, Step { t, lr: RATE, scale });
         self.loss = loss.total;
     }
     fn outputs(&mut self, look: &mut dyn FnMut(&[f32])) {

@@ -13,7 +13,7 @@ use crate::kernel::matrix::{Set, mat, mat_mut};
 use crate::kernel::softmax as soft;
 use crate::kernel::vector::dot;
 use crate::nn::{
-    attention as att, embedding, loss, moe, rmsnorm, rope, router,
+    attention as att, balance, embedding, loss, moe, rmsnorm, rope, router,
 };
 use crate::real::{Dual, Real};
 use crate::rng::Rng;
@@ -726,12 +726,12 @@ struct Balance {
     scores: bool,
 }
 impl Balance {
-    const COUNT: [f64; 4] = [5.0, 3.0, 2.0, 0.0];
+    const COUNT: [usize; 4] = [5, 3, 2, 0];
     const E: usize = 4;
     const K: usize = 2;
     /// fₑ = count/(N·k).
     fn share() -> [f64; 4] {
-        Self::COUNT.map(|c| c / (N * Self::K) as f64)
+        Self::COUNT.map(|c| c as f64 / (N * Self::K) as f64)
     }
     fn load<T: Real>(&self, x: &[T]) -> (Vec<T>, Vec<T>) {
         let (mut p, mut load) = (x.to_vec(), vec![T::ZERO; Self::E]);
@@ -746,12 +746,13 @@ impl Balance {
 }
 impl Function for Balance {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
-        let (count, (_, load)) = (Self::COUNT.map(T::of), self.load(&x[0]));
-        (vec![loss::balance_forward(&count, &load, N, Self::K)], vec![])
+        let (_, load) = self.load(&x[0]);
+        let loss = balance::balance_forward(&Self::COUNT, &load, N, Self::K);
+        (vec![loss], vec![])
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
         let mut dload = [f64::NAN; Self::E];
-        loss::balance_backward(&mut dload, &Self::COUNT, N, Self::K, dy[0]);
+        balance::balance_backward(&mut dload, &Self::COUNT, N, Self::K, dy[0]);
         let (p, mut d) = (self.load(&x[0]).0, dload.repeat(N));
         for (d, p) in d.chunks_mut(Self::E).zip(p.chunks(Self::E)) {
             if self.scores {
@@ -770,7 +771,8 @@ pub(super) fn balance_forward() -> Report {
     let mean = |e: usize| sum((0..N).map(|t| p[t * E + e])) / N as f64;
     let want = E as f64 * sum((0..E).map(|e| f[e] * mean(e)));
     let got = Balance { scores: false }.forward(std::slice::from_ref(&p)).0;
-    let uniform = loss::balance_forward(&[2.0; 4], &[0.1, 0.2, 0.3, 3.4], 4, 2);
+    let load = [0.1, 0.2, 0.3, 3.4];
+    let uniform = balance::balance_forward(&[2; 4], &load, 4, 2);
     formula("E·Σ f·P", &got, &[want]).and(formula(
         "1 where f is uniform",
         &[uniform],
@@ -808,7 +810,7 @@ impl Function for Squares {
             for (dz, z) in dz.chunks_mut(N).zip(x[0].chunks(N)) {
                 let mut p = z.to_vec();
                 let lse = soft::softmax_forward(&mut p);
-                router::z_loss_backward(dz, dy[0], lse, &p);
+                balance::z_loss_backward(dz, dy[0], lse, &p);
             }
         })]
     }

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::gradcheck::{Report, layer};
 use crate::hf;
 use crate::kernel::vector::dot;
-use crate::layer::{Layer, Shape};
+use crate::layer::{Decode, Layer, Shape};
 use crate::nn::attention::{Attention, Heads};
 use crate::nn::linear::Linear;
 use crate::nn::moe::{Experts, Moe};
@@ -41,8 +41,7 @@ fn built<L>(build: impl FnOnce(Builder) -> L) -> Built<L> {
 }
 impl<L> Built<L> {
     fn param(&self, name: &str) -> Param {
-        let entry = self.layout.entries.iter().find(|e| e.name == name);
-        entry.expect("a parameter of that name").param
+        self.layout.find(name).expect("a parameter of that name").param
     }
     fn get(&self, name: &str) -> &[f64] {
         &self.p[self.param(name)]

@@ -9,10 +9,11 @@ use crate::gradcheck::{
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
 use crate::model::{Batch, Model};
-use crate::params::{Params, Role};
+use crate::nn::router::Route;
+use crate::params::{ParamGrads, Params, Role};
 use crate::real::Real;
 use crate::rng::Rng;
-use crate::train::step::{Coefficients, Losses, Step};
+use crate::train::gradient::{Coefficients, Gradient, Losses};
 
 const SHAPE: Shape = Shape { batch: 2, time: 4 };
 /// With tokens that repeat, and some that never come.
@@ -46,43 +47,38 @@ impl Whole {
     fn names(&self) -> Vec<String> {
         self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
     }
-    fn split(&self, p: &Params<f64>) -> Vec<Vec<f64>> {
+    /// θ, or its gradient, parameter by parameter.
+    fn split(&self, p: &[f64]) -> Vec<Vec<f64>> {
         let entries = self.model.layout.entries.iter();
-        entries.map(|e| p[e.param].to_vec()).collect()
+        entries.map(|e| p[e.param.range()].to_vec()).collect()
     }
-    fn step<T: Real>(&self, shards: usize, recompute: bool) -> Step<T> {
-        Step::new(&self.model, SHAPE, shards, self.coef, recompute)
+    fn gradient<T: Real>(&self, shards: usize, recompute: bool) -> Gradient<T> {
+        Gradient::new(&self.model, SHAPE, shards, self.coef, recompute)
     }
-    fn gradient(
+    fn compute(
         &self, p: &Params<f64>, shards: usize, recompute: bool,
-    ) -> (Losses<f64>, Params<f64>) {
-        let mut step = self.step(shards, recompute);
-        step.begin();
-        let losses = step.forward(&self.model, p, BATCH);
-        step.backward(&self.model, p, BATCH, 1.0);
-        (losses, step.finish(&self.model).clone())
+    ) -> (Losses<f64>, ParamGrads<f64>) {
+        let mut gradient = self.gradient(shards, recompute);
+        let (losses, dp) = gradient.compute(&self.model, p, BATCH);
+        (losses, dp.clone())
     }
 }
 /// At which an expert is idle in the first block.
 const SEED: u64 = 2;
 impl Function for Whole {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
-        let mut p = self.model.layout.zeros();
-        p.data = x.concat();
-        let mut step = self.step(1, false);
-        let losses = step.forward(&self.model, &p, BATCH);
-        let chosen = |a| Block::choices(a).to_vec();
-        let choices = step.acts().flat_map(|a| a.blocks.iter().map(chosen));
+        let p = self.model.layout.zeros::<T>().like(x.concat());
+        let mut gradient = self.gradient(1, false);
+        let losses = gradient.losses(&self.model, &p, BATCH);
+        let chosen = |a| <Block>::choices(a).to_vec();
+        let choices = gradient.acts().flat_map(|a| a.blocks.iter().map(chosen));
         (vec![losses.total], choices.collect::<Vec<_>>().concat())
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut p = self.model.layout.zeros();
-        p.data = x.concat();
-        let mut step = self.step(1, false);
-        step.forward(&self.model, &p, BATCH);
-        step.begin();
-        step.backward(&self.model, &p, BATCH, dy[0]);
-        self.split(step.finish(&self.model))
+        let p = self.model.layout.zeros::<f64>().like(x.concat());
+        let (_, dp) = self.compute(&p, 1, false);
+        let scaled = dp.data.iter().map(|g| dy[0] * g);
+        self.split(&scaled.collect::<Vec<_>>())
     }
 }
 
@@ -92,7 +88,7 @@ pub(super) fn forward() -> Report {
     let logits = |tokens: &[usize], shape: Shape| {
         let mut a = m.acts(shape, false);
         m.forward(&p, tokens, &mut a);
-        a.head.y
+        a.head.y.to_vec()
     };
     let y = logits(&TOKENS, SHAPE);
     let one = Shape { batch: 1, ..SHAPE };
@@ -110,15 +106,14 @@ fn composed(w: &Whole) -> Vec<f64> {
     let (m, p) = (&w.model, w.params());
     let d = m.config.hidden;
     let find = |name: &str| {
-        let entry = m.layout.entries.iter().find(|e| e.name == name);
-        &p[entry.expect("a parameter of that name").param]
+        &p[m.layout.find(name).expect("a parameter of that name").param]
     };
     let row = |&t: &usize| find("embed")[t * d..(t + 1) * d].to_vec();
     let mut x: Vec<f64> = TOKENS.iter().flat_map(row).collect();
     for block in &m.blocks {
         let mut a = block.acts(SHAPE);
         block.forward(&p, &x, &mut a);
-        x = a.y;
+        x = a.y.to_vec();
     }
     let (gain, head) = (find("norm.gain"), find("head.w"));
     let v = m.config.vocab;
@@ -134,7 +129,7 @@ pub(super) fn backward() -> Report {
     let only = |ce, aux, z| Coefficients { ce, aux, z };
     let proof = |name: &str, coef| {
         let w = Whole::new(coef);
-        let x = w.split(&w.params());
+        let x = w.split(&w.params().data);
         measure(&w, &w.names(), x, Plan::MODEL).of(name)
     };
     let all = proof("all losses", ALL);
@@ -157,12 +152,12 @@ fn slope() -> Report {
     let mut u = normals(p.data.len(), 1.0, &mut Rng::named(SEED, "slope"));
     let norm = dot(&u, &u).sqrt();
     u.iter_mut().for_each(|u| *u /= norm);
-    let (_, dp) = w.gradient(&p, 1, false);
+    let (_, dp) = w.compute(&p, 1, false);
     let exact = dot(&dp.data, &u);
-    let choices = w.forward(&w.split(&p)).1;
+    let choices = w.forward(&w.split(&p.data)).1;
     let at = |h: f64| {
         let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
-        let x = w.split(&p.like(moved.collect()));
+        let x = w.split(&moved.collect::<Vec<_>>());
         let (y, now) = w.forward(&x);
         assert_eq!(now, choices, "margin too small, choose another seed");
         y[0]
@@ -181,16 +176,16 @@ fn slope() -> Report {
 pub(super) fn z_loss() -> Report {
     let w = Whole::new(ALL);
     let p = w.params();
-    let mut step = w.step::<f64>(1, false);
-    let losses = step.forward(&w.model, &p, BATCH);
+    let mut gradient = w.gradient::<f64>(1, false);
+    let losses = gradient.losses(&w.model, &p, BATCH);
     // From the scores themselves: norm₂(h)·W, row by row.
     let (e, n) = (w.model.config.experts, SHAPE.rows());
     let mut want = 0.0;
     for (l, block) in w.model.blocks.iter().enumerate() {
-        let u = step.acts().flat_map(|a| a.blocks[l].norm2.y.clone());
+        let u = gradient.acts().flat_map(|a| a.blocks[l].norm2.y.to_vec());
         let (u, d) = (u.collect::<Vec<_>>(), w.model.config.hidden);
         let name = format!("layers.{l}.moe.router.w");
-        let entry = w.model.layout.entries.iter().find(|e| e.name == name);
+        let entry = w.model.layout.find(&name);
         let scores = &p[entry.expect("the router's weight").param];
         for u in u.chunks(d) {
             let z = |j| (0..d).map(|i| u[i] * scores[i * e + j]).sum::<f64>();
@@ -204,10 +199,10 @@ pub(super) fn z_loss() -> Report {
 pub(super) fn loss_total() -> Report {
     let w = Whole::new(ALL);
     let (m, p) = (&w.model, w.params());
-    let (l, _) = w.gradient(&p, 1, false);
-    let mut step = w.step::<f64>(1, false);
-    step.forward(m, &p, BATCH);
-    let a = step.acts().next().expect("one shard");
+    let (l, _) = w.compute(&p, 1, false);
+    let mut gradient = w.gradient::<f64>(1, false);
+    gradient.losses(m, &p, BATCH);
+    let a = gradient.acts().next().expect("one shard");
     // Mean over the tokens of −ln softmax(z)[target].
     let (n, v) = (SHAPE.rows(), m.config.vocab);
     let nats = |t: usize| {
@@ -233,14 +228,14 @@ pub(super) fn loss_total() -> Report {
 pub(super) fn recompute() -> Report {
     let w = Whole::new(ALL);
     let p = w.params();
-    let same = w.gradient(&p, 1, false) == w.gradient(&p, 1, true);
+    let same = w.compute(&p, 1, false) == w.compute(&p, 1, true);
     fact("the same bits", same)
 }
 pub(super) fn shard_sum() -> Report {
     let w = Whole::new(ALL);
     let p = w.params();
     let ((l1, g1), (l2, g2)) =
-        (w.gradient(&p, 1, false), w.gradient(&p, 2, false));
+        (w.compute(&p, 1, false), w.compute(&p, 2, false));
     let size = dot(&g1.data, &g1.data).sqrt();
     let gap = crate::gradcheck::gap(&g1.data, &g2.data) / size;
     invariant("gradient of two shards", gap, 1e-13).with(

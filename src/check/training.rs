@@ -6,7 +6,9 @@ use crate::gradcheck::Report;
 use crate::nn::loss;
 use crate::params::{Init, Layout, Role};
 use crate::rng::Rng;
-use crate::train::optimizer::{self, AdamW, Decay, Rates};
+use crate::train::optimizer::{
+    self, AdamW, Decay, Norm, Optimizer, Rates, Step,
+};
 use crate::train::schedule::Schedule;
 
 // Chapter 5 -----------------------------------------------------------------
@@ -97,11 +99,13 @@ fn stepped(g: &[f64], which: Decay, max: f64) -> (Vec<f64>, f64) {
     let w = layout.builder().param("w", [1, 1], Role::Weight);
     let mut p = layout.zeros();
     p.data.fill(1.0);
-    let (mut dp, mut norm) = (layout.zeros(), 0.0);
+    let (mut dp, mut norm) = (layout.grads(), 0.0);
     let mut adam = AdamW::new(&layout, 0.2, which);
-    for &g in g {
+    for (t, &g) in (1..).zip(g) {
         dp.data.fill(g);
-        norm = adam.step(&mut p, &dp, 0.1, max);
+        norm = Norm::new(&layout).norm(&dp);
+        let scale = optimizer::clip(norm, max);
+        adam.step(&mut p, &dp, Step { t, lr: 0.1, scale });
     }
     (vec![p[w][0], p[gain][0]], norm)
 }

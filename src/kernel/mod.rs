@@ -6,6 +6,7 @@
 //! are added to. A kernel that walks several slices together asserts their
 //! lengths first, because `zip` would stop silently at the shortest.
 pub mod activation;
+pub mod buffer;
 pub mod fast;
 pub mod matrix;
 pub mod normal;

@@ -1,11 +1,12 @@
 //! Chapter 12 (attention), 13 (heads that share keys) and 23 (the cache).
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Mat, MatMut, Set, mat, mat_mut, matmul};
 use crate::kernel::softmax::{causal_softmax_backward, causal_softmax_forward};
-use crate::layer::{Layer, Shape, buffer};
+use crate::layer::{Decode, Layer, Shape, buffer};
 use crate::nn::linear::{linear_backward, linear_forward};
 use crate::nn::rope::{Rope, rope_backward, rope_forward};
-use crate::params::{Builder, Param, Params, Role};
+use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 use std::ops::Range;
 use std::sync::Arc;
@@ -137,15 +138,17 @@ pub struct Heads {
 #[derive(Clone, Debug)]
 pub struct Attention {
     /// [d, heads·head]
-    wq: Param,
+    pub wq: Param,
     /// [d, kv·head]
-    wk: Param,
+    pub wk: Param,
     /// [d, kv·head]
-    wv: Param,
+    pub wv: Param,
     /// [heads·head, d]
-    wo: Param,
-    rope: Arc<Rope>,
-    heads: Heads,
+    pub wo: Param,
+    /// The table of angles, which the blocks share.
+    pub rope: Arc<Rope>,
+    /// How many heads, and of what size.
+    pub heads: Heads,
 }
 /// What [`Attention`] keeps. The g = H/K query heads that share a key head
 /// lie together, so that each group is one matrix.
@@ -153,21 +156,21 @@ pub struct Attention {
 pub struct AttentionActs<T> {
     shape: Shape,
     /// [n, d]
-    pub y: Vec<T>,
+    pub y: Buffer<T>,
     /// [kv, n, g·head]
-    q: Vec<T>,
+    pub q: Buffer<T>,
     /// [n, kv·head]
-    k: Vec<T>,
+    pub k: Buffer<T>,
     /// [n, kv·head]
-    v: Vec<T>,
+    pub v: Buffer<T>,
     /// [batch, kv, time·g, keys]
-    prob: Vec<T>,
+    pub prob: Buffer<T>,
     /// [kv, n, g·head]
-    mix: Vec<T>,
+    pub mix: Buffer<T>,
 }
 
 impl Attention {
-    /// Of d columns.
+    /// Attention between rows of width d.
     ///
     /// # Panics
     /// If the key heads do not divide the query heads.
@@ -277,7 +280,7 @@ impl Layer for Attention {
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &AttentionActs<T>,
-        g: &mut AttentionActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut AttentionActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         let (n, t) = (a.shape.rows(), a.shape.time);
         let (d, head, kv) = (self.wo.cols, self.heads.head, self.wk.cols);
@@ -328,36 +331,27 @@ impl Layer for Attention {
 #[derive(Clone, Debug)]
 pub struct KvCache<T> {
     /// [context, kv·head]
-    k: Vec<T>,
+    k: Buffer<T>,
     /// [context, kv·head]
-    v: Vec<T>,
+    v: Buffer<T>,
     /// How many positions a query sees, its own among them.
     window: usize,
 }
-impl Attention {
-    /// Room for as many positions as the rotary table has. A query sees the
-    /// last `window` of them, its own among them; all of them, if that is
-    /// the length of the table or more.
-    pub fn cache<T: Real>(&self, window: usize) -> KvCache<T> {
+impl Decode for Attention {
+    type Cache<T: Real> = KvCache<T>;
+
+    fn cache<T: Real>(&self, window: usize) -> KvCache<T> {
         let len = self.rope.time() * self.wk.cols;
         KvCache { k: buffer(len), v: buffer(len), window }
     }
-    /// Memory for [`Attention::extend`] by `time` positions at once.
-    pub fn acts_cached<T: Real>(&self, time: usize) -> AttentionActs<T> {
+    fn acts_cached<T: Real>(&self, time: usize) -> AttentionActs<T> {
         self.acts_for(Shape { batch: 1, time }, self.rope.time())
     }
-    /// Sets all of `a` for the next rows of one sequence, of which `start`
-    /// are in the cache, and puts these behind them.  x: [t, d]
-    ///
     /// oₜ = softmax(qₜ·K≤ₜᵀ/√d)·V≤ₜ: the same output as [`Layer::forward`] of
     /// the whole sequence, for work that grows with its length, not with its
     /// square.
-    ///
-    /// # Panics
-    /// If the cache is full, or `a` is for another number of rows, or several
-    /// rows come at once although the window is smaller than the sequence.
     #[track_caller]
-    pub fn extend<T: Real>(
+    fn extend<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>,
         cache: &mut KvCache<T>, start: usize,
     ) {

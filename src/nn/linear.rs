@@ -1,8 +1,9 @@
 //! Chapter 8. A linear map of rows: three products.
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Op, Set, mat, mat_mut, matmul};
 use crate::layer::{Layer, Shape, buffer};
-use crate::params::{Builder, Param, Params, Role};
+use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 
 /// Sets y.  x: [n, d]  w: [d, f]  y: [n, f]
@@ -41,7 +42,7 @@ pub fn linear_forward<T: Real>(y: &mut [T], x: &[T], w: Param, p: &Params<T>) {
 /// use moe_by_hand::params::{Layout, Role};
 /// let mut layout = Layout::default();
 /// let w = layout.builder().param("w", [2, 3], Role::Weight);
-/// let (mut p, mut dp) = (layout.zeros(), layout.zeros());
+/// let (mut p, mut dp) = (layout.zeros(), layout.grads());
 /// p[w].copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
 /// let (x, dy, mut dx) = ([1.0, 10.0], [1.0, 0.0, 2.0], [f64::NAN; 2]);
 /// linear_backward(&mut dx, Set, &mut dp, &dy, &x, w, &p);
@@ -50,7 +51,7 @@ pub fn linear_forward<T: Real>(y: &mut [T], x: &[T], w: Param, p: &Params<T>) {
 /// ```
 #[track_caller]
 pub fn linear_backward<T: Real>(
-    dx: &mut [T], op: Op, dp: &mut Params<T>, dy: &[T], x: &[T], w: Param,
+    dx: &mut [T], op: Op, dp: &mut ParamGrads<T>, dy: &[T], x: &[T], w: Param,
     p: &Params<T>,
 ) {
     // y = x·w
@@ -84,7 +85,7 @@ pub struct Linear {
 #[derive(Clone, Debug)]
 pub struct LinearActs<T> {
     /// [n, f]
-    pub y: Vec<T>,
+    pub y: Buffer<T>,
 }
 
 impl Linear {
@@ -107,7 +108,7 @@ impl Layer for Linear {
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], _: &LinearActs<T>,
-        g: &mut LinearActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut LinearActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         // eq: linear-backward
         linear_backward(dx, Set, dp, &g.y, x, self.w, p);

@@ -1,4 +1,4 @@
-//! Chapter 19 (cross-entropy) and 17 (the balance of the experts).
+//! Chapter 19. Losses of the logits: cross-entropy.
 
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;
@@ -83,6 +83,36 @@ fn classes<T>(lse: &[T], z: &[T], target: &[usize]) -> usize {
     v.max(1)
 }
 
+/// A loss of the logits, summed over the rows.
+///
+/// A model's pass takes it as a parameter. What it needs again in backward is
+/// one number for each row.
+pub trait Loss: Send + Sync {
+    /// Sets `kept`; returns the loss, summed over the rows.
+    /// z: [n, v]  kept, target: [n]
+    fn forward<T: Real>(&self, kept: &mut [T], z: &[T], target: &[usize]) -> T;
+    /// Sets dz, given the gradient of the sum.
+    /// dz, z: [n, v]  kept, target: [n]
+    fn backward<T: Real>(
+        &self, dz: &mut [T], z: &[T], kept: &[T], target: &[usize], dsum: T,
+    );
+}
+/// [`cross_entropy_forward`] and its backward; keeps the log-sum-exp.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropy;
+impl Loss for CrossEntropy {
+    #[track_caller]
+    fn forward<T: Real>(&self, lse: &mut [T], z: &[T], target: &[usize]) -> T {
+        cross_entropy_forward(lse, z, target)
+    }
+    #[track_caller]
+    fn backward<T: Real>(
+        &self, dz: &mut [T], z: &[T], lse: &[T], target: &[usize], dsum: T,
+    ) {
+        cross_entropy_backward(dz, z, lse, target, dsum);
+    }
+}
+
 /// e^L: a model with cross-entropy L nats is as unsure as a fair choice among
 /// that many tokens.
 ///
@@ -93,56 +123,4 @@ fn classes<T>(lse: &[T], z: &[T], target: &[usize]) -> usize {
 /// ```
 pub fn perplexity(nats: f64) -> f64 {
     nats.exp() // eq: perplexity
-}
-
-/// E·Σₑ fₑ·Pₑ for one layer: 1 where all experts have the same share.
-/// count, load: [e]
-///
-/// fₑ = count/(N·k) is the share of expert e in the choices, Pₑ = load/N its
-/// mean probability, over the N rows of the whole batch.
-/// Source: Fedus et al. 2021, eq. 4, with f divided by k.
-///
-/// # Panics
-/// If the lengths differ.
-///
-/// ```
-/// use moe_by_hand::nn::loss::balance_forward;
-/// let (count, load) = ([3.0, 1.0, 0.0], [2.186960, 1.186324, 0.626716]);
-/// let loss = balance_forward(&count, &load, 4, 1);
-/// approx::assert_abs_diff_eq!(loss, 1.452600, epsilon = 1e-6);
-/// assert_eq!(balance_forward(&[2.0, 2.0], &[1.0, 3.0], 4, 1), 1.0);
-/// ```
-#[track_caller]
-pub fn balance_forward<T: Real>(
-    count: &[T], load: &[T], n: usize, k: usize,
-) -> T {
-    assert_eq!(count.len(), load.len(), "balance: count against load");
-    let (e, n) = (count.len() as f64, n as f64);
-    let sum: T = count.iter().zip(load).map(|(&c, &l)| c * l).sum();
-    sum * T::of(e / (n * n * k as f64)) // eq: aux-load-balance
-}
-/// Sets dload, given the gradient of the loss.  dload, count: [e]
-///
-/// P̄ₑ = dloss·E·fₑ, and each row's probability counts 1/N: with softmax's
-/// backward, z̄ₜₑ = dloss·E/N·pₜₑ·(fₑ − Σⱼ fⱼpₜⱼ). f is piecewise constant.
-///
-/// # Panics
-/// If the lengths differ.
-///
-/// ```
-/// use moe_by_hand::nn::loss::balance_backward;
-/// let mut dload = [f64::NAN; 2];
-/// balance_backward(&mut dload, &[3.0, 1.0], 4, 1, 1.0);
-/// assert_eq!(dload, [0.375, 0.125]);
-/// ```
-#[track_caller]
-pub fn balance_backward<T: Real>(
-    dload: &mut [T], count: &[T], n: usize, k: usize, dloss: T,
-) {
-    assert_eq!(count.len(), dload.len(), "balance: count against dload");
-    let (e, n) = (count.len() as f64, n as f64);
-    for (d, &c) in dload.iter_mut().zip(count) {
-        // loss = Σ c·load·e/(n²·k)
-        *d = dloss * c * T::of(e / (n * n * k as f64)); // eq: aux-backward
-    }
 }

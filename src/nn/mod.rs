@@ -1,11 +1,23 @@
-//! Layers: one file a chapter, kernels first, the layer that composes them
-//! below.
-pub mod attention;
-pub mod embedding;
+//! Layers and the kernels they are made of, one file for each subject, in
+//! reading order.
 pub mod linear;
-pub mod loss;
-pub mod moe;
+
+pub mod embedding;
+
 pub mod rmsnorm;
-pub mod rope;
-pub mod router;
+
 pub mod swiglu;
+
+pub mod rope;
+
+pub mod attention;
+
+pub mod balance;
+
+pub mod score;
+
+pub mod router;
+
+pub mod moe;
+
+pub mod loss;

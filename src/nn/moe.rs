@@ -5,13 +5,14 @@
 //! not, because nothing is dropped. All experts share buffers of m rows, cut
 //! where one expert ends and the next begins.
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;
 use crate::kernel::vector::{add_to, axpy, dot};
-use crate::layer::{Layer, Shape, buffer};
-use crate::nn::router::{Router, RouterActs};
+use crate::layer::{Context, Layer, Shape, Totals, buffer, indices};
+use crate::nn::router::{Route, Router};
 use crate::nn::swiglu::{SwiGlu, SwiGluActs};
-use crate::params::{Builder, Params};
+use crate::params::{Builder, ParamGrads, Params};
 use crate::real::Real;
 
 /// Sets slot and start by a stable counting sort: the choice i of expert e
@@ -175,7 +176,8 @@ pub struct Experts {
     /// f, the width of each.
     pub intermediate: usize,
 }
-/// y = Σₑ wₑ(x)·fₑ(x) over the k experts that the router chose.
+/// y = Σₑ wₑ(x)·fₑ(x) over the k experts that the router chose; any
+/// [`Route`] can be the router.
 ///
 /// ```
 /// use moe_by_hand::layer::{Layer, Shape};
@@ -194,77 +196,95 @@ pub struct Experts {
 /// approx::assert_abs_diff_eq!(a.y[0], 0.872281, epsilon = 1e-6);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Moe {
+pub struct Moe<R = Router> {
     /// Chooses and weighs.
-    pub router: Router,
+    pub router: R,
     /// fₑ
     pub experts: Vec<SwiGlu>,
     d: usize,
 }
 /// What [`Moe`] keeps.
-#[derive(Clone, Debug)]
-pub struct MoeActs<T> {
+pub struct MoeActs<T: Real, R: Route = Router> {
     /// [n, d]
-    pub y: Vec<T>,
+    pub y: Buffer<T>,
     /// Choices and weights.
-    pub router: RouterActs<T>,
+    pub router: R::Acts<T>,
     /// Input rows sorted by expert: [m, d]
-    sorted: Vec<T>,
-    /// Of all experts, rows sorted as above.
-    experts: SwiGluActs<T>,
+    pub sorted: Buffer<T>,
+    /// Activations of all experts, rows sorted as above.
+    pub experts: SwiGluActs<T>,
     /// Where in the sorted rows choice (t, j) went: [n, k]
-    slot: Vec<usize>,
+    pub slot: Buffer<usize>,
     /// First sorted row of each expert, and m: [e + 1]
-    start: Vec<usize>,
+    pub start: Buffer<usize>,
 }
 
 impl Moe {
-    /// Of d columns.
-    pub fn new(mut b: Builder, d: usize, s: Experts) -> Self {
-        let router = Router::new(b.at("router"), d, s.experts, s.top_k);
+    /// A mixture for rows of width d.
+    pub fn new(b: Builder, d: usize, s: Experts) -> Self {
+        Self::with(b, d, s, |b| Router::new(b, d, s.experts, s.top_k))
+    }
+}
+impl<R: Route> Moe<R> {
+    /// [`Moe::new`] with another router.
+    ///
+    /// # Panics
+    /// If the router is for another number of experts or choices.
+    #[track_caller]
+    pub fn with(
+        mut b: Builder, d: usize, s: Experts, router: impl FnOnce(Builder) -> R,
+    ) -> Self {
+        let router = router(b.at("router"));
+        let have = [router.experts(), router.top_k()];
+        assert_eq!(have, [s.experts, s.top_k], "experts, k of the router");
         let expert = |e| SwiGlu::new(b.at("experts").at(e), d, s.intermediate);
         Self { d, router, experts: (0..s.experts).map(expert).collect() }
     }
 }
-impl Layer for Moe {
-    type Acts<T: Real> = MoeActs<T>;
+impl<R: Route> Layer for Moe<R> {
+    type Acts<T: Real> = MoeActs<T, R>;
 
-    fn acts<T: Real>(&self, s: Shape) -> MoeActs<T> {
-        let sorted = Shape { batch: s.rows(), time: self.router.top_k };
+    fn acts<T: Real>(&self, s: Shape) -> MoeActs<T, R> {
+        let sorted = Shape { batch: s.rows(), time: self.router.top_k() };
         MoeActs {
             y: buffer(s.rows() * self.d),
             router: self.router.acts(s),
             sorted: buffer(sorted.rows() * self.d),
             experts: self.experts[0].acts(sorted),
-            slot: vec![usize::MAX; sorted.rows()],
-            start: vec![usize::MAX; self.experts.len() + 1],
+            slot: indices(sorted.rows()),
+            start: indices(self.experts.len() + 1),
         }
     }
-    fn y<T: Real>(a: &mut MoeActs<T>) -> &mut [T] {
+    fn y<T: Real>(a: &mut MoeActs<T, R>) -> &mut [T] {
         &mut a.y
     }
-    fn aux<T: Real>(a: &mut MoeActs<T>) -> &mut [T] {
-        Router::aux(&mut a.router)
+    fn totals<T: Real>(a: &mut MoeActs<T, R>) -> Option<&mut Totals<T>> {
+        R::totals(&mut a.router)
     }
-    fn choices<T: Real>(a: &MoeActs<T>) -> &[usize] {
-        Router::choices(&a.router)
+    fn choices<T: Real>(a: &MoeActs<T, R>) -> &[usize] {
+        R::choices(&a.router)
     }
-    fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut MoeActs<T>) {
+    fn context<T: Real>(a: &mut MoeActs<T, R>, c: Context) {
+        R::context(&mut a.router, c);
+    }
+    fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut MoeActs<T, R>) {
         self.router.forward(p, x, &mut a.router);
-        dispatch(&mut a.slot, &mut a.start, &a.router.choice, &a.router.count);
+        let (choice, count) = (R::choices(&a.router), R::count(&a.router));
+        dispatch(&mut a.slot, &mut a.start, choice, count);
         gather_forward(&mut a.sorted, x, &a.slot, self.d);
         for (expert, s) in self.experts.iter().zip(a.start.windows(2)) {
             expert.forward_rows(p, &a.sorted, &mut a.experts, s[0]..s[1]);
         }
-        combine_forward(&mut a.y, &a.experts.y, &a.router.weight, &a.slot);
+        let weight = R::weight(&a.router);
+        combine_forward(&mut a.y, &a.experts.y, weight, &a.slot);
     }
     fn backward<T: Real>(
-        &self, p: &Params<T>, x: &[T], a: &MoeActs<T>, g: &mut MoeActs<T>,
-        dx: &mut [T], dp: &mut Params<T>,
+        &self, p: &Params<T>, x: &[T], a: &MoeActs<T, R>,
+        g: &mut MoeActs<T, R>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         // y = combine(experts.y, weight)
-        let (d_o, dw) = (&mut g.experts.y, &mut g.router.weight);
-        let (o, w) = (&a.experts.y, &a.router.weight);
+        let (d_o, dw) = (&mut g.experts.y, R::y(&mut g.router));
+        let (o, w) = (&a.experts.y, R::weight(&a.router));
         combine_backward(d_o, dw, &g.y, o, w, &a.slot);
         // experts.y = expert(sorted), each on its rows
         for (expert, s) in self.experts.iter().zip(a.start.windows(2)) {

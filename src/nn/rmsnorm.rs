@@ -1,10 +1,11 @@
 //! Chapter 9. RMSNorm: each row divided by its root mean square.
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape, buffer};
-use crate::params::{Builder, Param, Params, Role};
+use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 
 /// Sets y and r.  x, y: [n, d]  r: [n]  gain: [d]
@@ -123,13 +124,13 @@ pub struct RmsNorm {
 #[derive(Clone, Debug)]
 pub struct RmsNormActs<T> {
     /// [n, d]
-    pub y: Vec<T>,
+    pub y: Buffer<T>,
     /// 1/rms of each row: [n]
-    r: Vec<T>,
+    pub r: Buffer<T>,
 }
 
 impl RmsNorm {
-    /// Of d columns.
+    /// A norm of rows of width d.
     pub fn new(mut b: Builder, d: usize, eps: f64) -> Self {
         Self { gain: b.param("gain", [d], Role::Gain), eps }
     }
@@ -149,10 +150,10 @@ impl Layer for RmsNorm {
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &RmsNormActs<T>,
-        g: &mut RmsNormActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut RmsNormActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         // eq: rmsnorm-layer-backward
-        let (gain, dgain) = (&p[self.gain], &mut dp[self.gain]);
+        let (gain, dgain) = (&p[self.gain], dp.write(self.gain));
         rmsnorm_backward(dx, dgain, &g.y, x, gain, &a.r);
     }
 }

@@ -1,6 +1,7 @@
 //! Chapter 14. Rotary positions: neighbors turn by an angle that grows with
 //! the position.
 
+use crate::kernel::buffer::Buffer;
 use crate::real::Real;
 
 /// b′ = b·α^{d/(d−2)}: the base at which the slowest of d/2 pairs turns α
@@ -23,17 +24,17 @@ pub fn ntk_base(b: f64, alpha: f64, d: usize) -> f64 {
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// [time, head/2]
-    cos: Vec<f64>,
+    cos: Buffer<f64>,
     /// [time, head/2]
-    sin: Vec<f64>,
+    sin: Buffer<f64>,
     /// Columns of one head.
     pub head: usize,
 }
 impl Rope {
     /// Angles m·ωᵢ with ωᵢ = b^{−2i/d} for the positions m below `time`.
     ///
-    /// Of 16q + r, they are those of 16q turned by those of r, so that few
-    /// positions need a sine: sines were a seventh of scenario
+    /// The angles of position 16q + r are those of 16q turned by those of r, so
+    /// that few positions need a sine: sines were a seventh of scenario
     /// `dispatch_cold`. Source: Su et al. 2021, eq. 15.
     pub fn new(head: usize, time: usize, base: f64) -> Self {
         let omega = |i: usize| {
@@ -55,7 +56,7 @@ impl Rope {
                 }
             }
         }
-        Self { cos, sin, head }
+        Self { cos: cos.into(), sin: sin.into(), head }
     }
     /// How many positions there are.
     pub fn time(&self) -> usize {

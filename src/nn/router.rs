@@ -1,11 +1,12 @@
 //! Chapter 15. The router: softmax, the k largest, renormalized.
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::Set;
-use crate::kernel::softmax::{softmax_backward, softmax_forward};
-use crate::kernel::vector::{add_to, axpy, dot};
-use crate::layer::{Layer, Shape, buffer};
+use crate::kernel::vector::{add_to, dot};
+use crate::layer::{Layer, Shape, Totals, buffer, indices};
 use crate::nn::linear::{linear_backward, linear_forward};
-use crate::params::{Builder, Param, Params, Role};
+use crate::nn::score::{Score, Softmax};
+use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 
 /// Sets choice to the experts of largest p, most probable first; of equals,
@@ -83,32 +84,25 @@ pub fn renormalize_backward<T: Real>(
     }
 }
 
-/// Adds to dz the gradient of Σₜ ℓₜ², ℓ the log-sum-exp of the scores z of a
-/// row, given that of the sum.  dz, p: [e]
-///
-/// z̄ = 2·g·ℓ·p with p = softmax(z). Unlike softmax, it is not blind to a
-/// common shift of the scores: it pins them. Source: Zoph et al. 2022, eq. 5.
-///
-/// # Panics
-/// If the lengths differ.
-///
-/// ```
-/// use moe_by_hand::nn::router::z_loss_backward;
-/// let mut dz = [0.0; 2];
-/// z_loss_backward(&mut dz, 0.5, 3.0, &[0.25, 0.75]);
-/// assert_eq!(dz, [0.75, 2.25]);
-/// ```
-#[track_caller]
-pub fn z_loss_backward<T: Real>(dz: &mut [T], dsum: T, lse: T, p: &[T]) {
-    // sum = Σ lse², and lse = ln Σ exp(z) moves with z by p
-    axpy(dz, T::of(2.0) * dsum * lse, p); // eq: z-loss-backward
+/// What a mixture asks of its router: a layer whose output are the weights of
+/// the chosen experts [n, k], and whose choices are these experts.
+pub trait Route: Layer {
+    /// E, how many experts there are.
+    fn experts(&self) -> usize;
+    /// k, how many experts each row chooses.
+    fn top_k(&self) -> usize;
+    /// The weights of the chosen experts: [n, k]
+    fn weight<T: Real>(a: &Self::Acts<T>) -> &[T];
+    /// How many rows chose each expert: [e]
+    fn count<T: Real>(a: &Self::Acts<T>) -> &[usize];
 }
 
-/// p = softmax(x·W), and of it the k largest, divided by their sum.
+/// p = softmax(x·W) or another [`Score`], and of it the k largest, divided by
+/// their sum.
 ///
 /// What the whole batch decides, the balance loss and the z-loss, is not
 /// computed here: the layer hands out sums over its rows as a second output
-/// ([`RouterActs::stats`]) and receives their gradients.
+/// ([`RouterActs::totals`]) and receives their gradients.
 ///
 /// ```
 /// use moe_by_hand::layer::{Layer, Shape};
@@ -122,68 +116,88 @@ pub fn z_loss_backward<T: Real>(dz: &mut [T], dsum: T, lse: T, p: &[T]) {
 /// router.forward(&p, &[1.0], &mut a);
 /// assert_eq!(a.choice, [0, 1]);
 /// approx::assert_abs_diff_eq!(a.weight[0], 0.731059, epsilon = 5e-7);
-/// approx::assert_abs_diff_eq!(a.stats[0], 0.643914, epsilon = 5e-7); // load
-/// assert_eq!(a.stats[4..8], [1.0, 1.0, 0.0, 0.0]); // count
+/// approx::assert_abs_diff_eq!(a.totals.load[0], 0.643914, epsilon = 5e-7);
+/// assert_eq!(a.totals.count, [1, 1, 0, 0]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Router {
+pub struct Router<S = Softmax> {
     /// [d, e]
-    w: Param,
+    pub w: Param,
     /// k, experts for each row.
     pub top_k: usize,
+    /// What the experts are chosen by.
+    pub score: S,
 }
 /// What [`Router`] keeps.
 #[derive(Clone, Debug)]
 pub struct RouterActs<T> {
     /// Weights of the chosen experts: the output, [n, k]
-    pub weight: Vec<T>,
-    /// The second output, [2e + 1]: for each expert Σₜ pₜₑ, its load; for
-    /// each expert how many rows chose it, which has no gradient; Σₜ ℓₜ².
-    pub stats: Vec<T>,
-    /// softmax of the scores: [n, e]
-    pub prob: Vec<T>,
+    pub weight: Buffer<T>,
+    /// The second output.
+    pub totals: Totals<T>,
+    /// What the score made of x·W, such as its softmax: [n, e]
+    pub prob: Buffer<T>,
     /// ℓ, the log-sum-exp of the scores: [n]
-    lse: Vec<T>,
+    pub lse: Buffer<T>,
     /// The chosen experts, most probable first: [n, k]
-    pub choice: Vec<usize>,
-    /// How many rows chose each expert: [e]
-    pub count: Vec<usize>,
+    pub choice: Buffer<usize>,
 }
 
 impl Router {
-    /// From d columns to e experts.
+    /// From d columns to e experts, by softmax.
     ///
     /// # Panics
     /// If k is 0 or more than e.
     #[track_caller]
-    pub fn new(mut b: Builder, d: usize, e: usize, top_k: usize) -> Self {
-        assert!((1..=e).contains(&top_k), "top_k {top_k} of {e} experts");
-        Self { w: b.param("w", [d, e], Role::Weight), top_k }
-    }
-    /// e, the number of experts.
-    pub fn experts(&self) -> usize {
-        self.w.cols
+    pub fn new(b: Builder, d: usize, e: usize, top_k: usize) -> Self {
+        Self::with(b, d, e, top_k, Softmax)
     }
 }
-impl Layer for Router {
+impl<S: Score> Router<S> {
+    /// [`Router::new`] with another score.
+    ///
+    /// # Panics
+    /// If k is 0 or more than e.
+    #[track_caller]
+    pub fn with(
+        mut b: Builder, d: usize, e: usize, top_k: usize, score: S,
+    ) -> Self {
+        assert!((1..=e).contains(&top_k), "top_k {top_k} of {e} experts");
+        Self { w: b.param("w", [d, e], Role::Weight), top_k, score }
+    }
+}
+impl<S: Score> Route for Router<S> {
+    fn experts(&self) -> usize {
+        self.w.cols
+    }
+    fn top_k(&self) -> usize {
+        self.top_k
+    }
+    fn weight<T: Real>(a: &RouterActs<T>) -> &[T] {
+        &a.weight
+    }
+    fn count<T: Real>(a: &RouterActs<T>) -> &[usize] {
+        &a.totals.count
+    }
+}
+impl<S: Score> Layer for Router<S> {
     type Acts<T: Real> = RouterActs<T>;
 
     fn acts<T: Real>(&self, s: Shape) -> RouterActs<T> {
         let (n, e) = (s.rows(), self.experts());
         RouterActs {
             weight: buffer(n * self.top_k),
-            stats: buffer(2 * e + 1),
+            totals: Totals::new(e, self.top_k),
             prob: buffer(n * e),
             lse: buffer(n),
-            choice: vec![usize::MAX; n * self.top_k],
-            count: vec![usize::MAX; e],
+            choice: indices(n * self.top_k),
         }
     }
     fn y<T: Real>(a: &mut RouterActs<T>) -> &mut [T] {
         &mut a.weight
     }
-    fn aux<T: Real>(a: &mut RouterActs<T>) -> &mut [T] {
-        &mut a.stats
+    fn totals<T: Real>(a: &mut RouterActs<T>) -> Option<&mut Totals<T>> {
+        Some(&mut a.totals)
     }
     fn choices<T: Real>(a: &RouterActs<T>) -> &[usize] {
         &a.choice
@@ -191,42 +205,34 @@ impl Layer for Router {
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut RouterActs<T>) {
         let (e, k) = (self.experts(), self.top_k);
         linear_forward(&mut a.prob, x, self.w, p);
-        a.count.fill(0);
-        a.stats.fill(T::ZERO);
-        let (load, rest) = a.stats.split_at_mut(e);
-        let (count, squares) = rest.split_at_mut(e);
+        a.totals.clear();
+        a.totals.rows = a.lse.len();
         for (t, prob) in a.prob.chunks_exact_mut(e).enumerate() {
-            let of_k = t * k..(t + 1) * k;
-            let choice = &mut a.choice[of_k.clone()];
-            a.lse[t] = softmax_forward(prob);
+            let chosen = t * k..(t + 1) * k;
+            let choice = &mut a.choice[chosen.clone()];
+            a.lse[t] = self.score.forward(prob);
             top_k(choice, prob);
-            renormalize_forward(&mut a.weight[of_k], prob, choice);
-            add_to(load, prob);
-            squares[0] += a.lse[t] * a.lse[t];
-            choice.iter().for_each(|&e| a.count[e] += 1);
-        }
-        for (c, &n) in count.iter_mut().zip(&a.count) {
-            *c = T::of(n as f64);
+            renormalize_forward(&mut a.weight[chosen], prob, choice);
+            add_to(&mut a.totals.load, prob);
+            a.totals.squares += a.lse[t] * a.lse[t];
+            choice.iter().for_each(|&e| a.totals.count[e] += 1);
         }
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &RouterActs<T>,
-        g: &mut RouterActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut RouterActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         let (e, k) = (self.experts(), self.top_k);
-        let (dload, dsquares) = (&g.stats[..e], g.stats[2 * e]);
         for (t, d) in g.prob.chunks_exact_mut(e).enumerate() {
-            let (of_e, of_k) = (t * e..(t + 1) * e, t * k..(t + 1) * k);
-            let (prob, choice) = (&a.prob[of_e], &a.choice[of_k.clone()]);
-            let (w, dw) = (&a.weight[of_k.clone()], &g.weight[of_k]);
+            let (row, chosen) = (t * e..(t + 1) * e, t * k..(t + 1) * k);
+            let (prob, choice) = (&a.prob[row], &a.choice[chosen.clone()]);
+            let (w, dw) = (&a.weight[chosen.clone()], &g.weight[chosen]);
             // load = Σ_t prob
-            d.copy_from_slice(dload);
+            d.copy_from_slice(&g.totals.load);
             // w = renormalize(prob)
             renormalize_backward(d, dw, w, prob, choice);
-            // prob = softmax(z)
-            softmax_backward(d, prob);
-            // squares = Σ_t lse(z)²
-            z_loss_backward(d, dsquares, a.lse[t], prob);
+            // prob, lse = score(z), squares = Σ_t lse²
+            self.score.backward(d, prob, a.lse[t], g.totals.squares);
         }
         // z = x·w
         linear_backward(dx, Set, dp, &g.prob, x, self.w, p); // eq: router-backward

@@ -1,10 +1,11 @@
 //! Chapter 10. The SwiGLU expert, on any range of rows.
 
 use crate::kernel::activation::{glu_backward, glu_forward};
+use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Set};
 use crate::layer::{Layer, Shape, buffer};
 use crate::nn::linear::{linear_backward, linear_forward};
-use crate::params::{Builder, Param, Params, Role};
+use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 use std::ops::Range;
 
@@ -24,30 +25,30 @@ use std::ops::Range;
 /// expert.forward(&p, &[1.0], &mut a);
 /// approx::assert_abs_diff_eq!(a.y[0], 1.462117, epsilon = 5e-7);
 /// g.y[0] = 1.0;
-/// let (mut dx, mut dp) = ([f64::NAN], layout.zeros());
+/// let (mut dx, mut dp) = ([f64::NAN], layout.grads());
 /// expert.backward(&p, &[1.0], &a, &mut g, &mut dx, &mut dp);
 /// approx::assert_abs_diff_eq!(dx[0], 3.317458, epsilon = 2e-6);
 /// ```
 #[derive(Clone, Debug)]
 pub struct SwiGlu {
     /// Gate: [d, f]
-    w1: Param,
+    pub w1: Param,
     /// Up: [d, f]
-    w3: Param,
+    pub w3: Param,
     /// Down: [f, d]
-    w2: Param,
+    pub w2: Param,
 }
 /// What [`SwiGlu`] keeps.
 #[derive(Clone, Debug)]
 pub struct SwiGluActs<T> {
     /// [n, d]
-    pub y: Vec<T>,
+    pub y: Buffer<T>,
     /// x·W₁: [n, f]
-    gate: Vec<T>,
+    pub gate: Buffer<T>,
     /// x·W₃: [n, f]
-    up: Vec<T>,
+    pub up: Buffer<T>,
     /// silu(gate) ⊙ up: [n, f]
-    hidden: Vec<T>,
+    pub hidden: Buffer<T>,
 }
 
 impl SwiGlu {
@@ -79,7 +80,7 @@ impl SwiGlu {
     #[expect(clippy::too_many_arguments, reason = "Layer::backward and rows")]
     pub fn backward_rows<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &SwiGluActs<T>,
-        g: &mut SwiGluActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut SwiGluActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
         n: Range<usize>,
     ) {
         let [d, f] = self.ranges(&n);
@@ -111,7 +112,7 @@ impl Layer for SwiGlu {
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &SwiGluActs<T>,
-        g: &mut SwiGluActs<T>, dx: &mut [T], dp: &mut Params<T>,
+        g: &mut SwiGluActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         // eq: swiglu-layer-backward
         let n = 0..x.len() / self.w1.rows();

@@ -1,8 +1,8 @@
 //! Chapter 21. All that a run needs to go on as if it had never stopped, in
 //! one file.
 //!
-//! `training.safetensors` holds θ, m and v, and in its metadata, as one JSON
-//! string, a [`State`]. The batches need no generator's state: they follow
+//! `training.safetensors` holds θ and what the optimizer keeps, each under its
+//! name, and in its metadata, as one JSON string, a [`State`]. The batches need no generator's state: they follow
 //! from the seed and the step (see [`draw`](crate::train::data::draw)).
 
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::train::options::Options;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -35,9 +36,19 @@ pub struct State {
     pub config: Value,
     /// Which text.
     pub text: TextId,
+    /// Which optimizer; the first edition had this one only.
+    #[serde(default = "adamw")]
+    pub optimizer: String,
+    /// The names and shapes of all parameters, as one hash; the first edition
+    /// did not save it.
+    #[serde(default)]
+    pub layout: Option<String>,
 }
-/// θ, m and v.
-pub const TENSORS: [&str; 3] = ["theta", "m", "v"];
+fn adamw() -> String {
+    "adamw".into()
+}
+/// The name of θ; all other tensors are the optimizer's.
+pub const THETA: &str = "theta";
 
 /// A [`State`] with its numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,28 +57,25 @@ pub struct Checkpoint {
     pub state: State,
     /// The sizes, read and validated.
     pub config: Config,
-    /// θ, m and v, of one length.
-    pub tensors: [Vec<f32>; 3],
+    /// θ, under the name [`THETA`], and what the optimizer keeps.
+    pub tensors: BTreeMap<String, Vec<f32>>,
 }
 
-/// Writes a checkpoint. The numbers go out as they lie in memory, in a small
-/// buffer's worth at a time: saving needs no second copy of them.
+/// Writes a checkpoint: a [`State`] and named tensors. The numbers go out as
+/// they lie in memory, in a small buffer's worth at a time: saving needs no
+/// second copy of them.
 ///
 /// # Errors
 /// If the writer fails.
-///
-/// # Panics
-/// If the tensors are not of one length.
 pub fn write(
-    to: &mut dyn Write, state: &State, tensors: [&[f32]; 3],
+    to: &mut dyn Write, state: &State, tensors: &[(&str, &[f32])],
 ) -> io::Result<()> {
-    let n = tensors[0].len();
-    assert_eq!(tensors.map(<[f32]>::len), [n; 3], "θ, m, v: one length");
     let text = serde_json::to_string(state)?;
     let mut to = BufWriter::new(to);
-    let named = TENSORS.map(|name| (name.to_string(), vec![n]));
+    let shape = |&(name, x): &(&str, &[f32])| (name.into(), vec![x.len()]);
+    let named: Vec<_> = tensors.iter().map(shape).collect();
     write_header(&mut to, &named, &[("training", &text)])?;
-    for x in tensors.into_iter().flatten() {
+    for x in tensors.iter().flat_map(|(_, x)| *x) {
         to.write_all(&x.to_le_bytes())?;
     }
     to.flush()
@@ -101,24 +109,22 @@ impl Checkpoint {
         let state: State = serde_json::from_str(state).map_err(text)?;
         let config = &state.config.to_string();
         let config = Config::from_json(config).map_err(text)?;
-        let n = config.total();
-        let read = |name: &str| {
-            let t = file.tensor(name).map_err(text)?;
-            if (t.dtype(), t.shape()) != (Dtype::F32, &[n as usize]) {
+        let mut tensors = BTreeMap::new();
+        for (name, t) in file.iter() {
+            if t.dtype() != Dtype::F32 || t.shape().len() != 1 {
                 let (kind, shape) = (t.dtype(), t.shape());
-                return Err(format!("{name} is {kind:?} {shape:?}, not {n}"));
+                return Err(format!("{name} is {kind:?} {shape:?}"));
             }
             let (all, _) = t.data().as_chunks();
             let all = all.iter().map(|&b| f32::from_le_bytes(b));
             let all: Vec<f32> = all.collect();
-            match all.iter().position(|x| !x.is_finite()) {
-                Some(at) => Err(format!("{name}[{at}] is {}", all[at])),
-                None => Ok(all),
+            if let Some(at) = all.iter().position(|x| !x.is_finite()) {
+                return Err(format!("{name}[{at}] is {}", all[at]));
             }
-        };
-        let tensors = [read("theta")?, read("m")?, read("v")?];
-        if let Some(at) = tensors[2].iter().position(|&v| v < 0.0) {
-            return Err(format!("v[{at}], a mean square, is negative"));
+            tensors.insert(name.to_string(), all);
+        }
+        if !tensors.contains_key(THETA) {
+            return Err(format!("there is no tensor `{THETA}`"));
         }
         let (step, steps) = (state.step, state.options.steps);
         if step > steps {

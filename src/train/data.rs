@@ -11,9 +11,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Tokens of byte text: 0 to 255.
-pub const BYTES: usize = 256;
-
 /// Which text it is, without the text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextId {

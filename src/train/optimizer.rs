@@ -1,9 +1,11 @@
-//! Chapter 20. AdamW, its decay groups, and clipping: one pass over θ.
+//! Chapter 20. What an optimizer is; clipping; AdamW and its decay groups.
 
+use crate::kernel::buffer::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};
-use crate::params::{Layout, Params, Role};
+use crate::params::{Layout, ParamGrads, Params, Role};
 use crate::real::Real;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// g·[`clip`] has a norm of at most `max`: c = min(1, max/(‖g‖ + 10⁻⁶)), of
 /// the whole gradient at once, so that its direction stays.
@@ -17,6 +19,83 @@ use rayon::prelude::*;
 /// ```
 pub fn clip(norm: f64, max: f64) -> f64 {
     (max / (norm + 1e-6)).min(1.0) // eq: grad-clip-global
+}
+
+/// The norm of a gradient, chunk by chunk: same bits on any number of threads.
+#[derive(Clone, Debug)]
+pub struct Norm<T> {
+    /// ‖g‖² of each chunk of θ.
+    squares: Buffer<T>,
+}
+impl<T: Real> Norm<T> {
+    /// Memory for gradients of this layout.
+    pub fn new(layout: &Layout) -> Self {
+        Self { squares: Buffer::new(layout.len.div_ceil(CHUNK), T::ZERO) }
+    }
+    /// ‖g‖ = √Σ gᵢ², over all parameters that are not frozen.
+    pub fn norm(&mut self, dp: &ParamGrads<T>) -> f64 {
+        let chunks = self.squares.par_iter_mut();
+        chunks.zip(dp.data.par_chunks(CHUNK)).for_each(|(s, g)| {
+            *s = sum_of_squares(g);
+        });
+        self.squares.iter().sum::<T>().f64().sqrt()
+    }
+}
+
+/// One step of an optimizer, as the trainer asks for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// t, the number of the step, counted from 1.
+    pub t: usize,
+    /// η, the learning rate.
+    pub lr: f64,
+    /// What the gradient is multiplied by, from [`clip`].
+    pub scale: f64,
+}
+/// A rule that moves θ against a gradient.
+///
+/// The trainer saves what it keeps, by name, and gives it back when a run is
+/// resumed: with the number of the step, that has to be all that decides the
+/// next step. A step must not allocate, must leave what is frozen as it is,
+/// and must give the same bits on any number of threads.
+///
+/// ```
+/// use moe_by_hand::params::{Layout, ParamGrads, Params};
+/// use moe_by_hand::train::optimizer::{Optimizer, Step};
+/// /// θ ← θ − η·g, in plain words.
+/// struct Sgd(Layout);
+/// impl Optimizer<f32> for Sgd {
+///     fn name(&self) -> &'static str {
+///         "sgd"
+///     }
+///     fn step(&mut self, p: &mut Params<f32>, dp: &ParamGrads<f32>, s: Step) {
+///         for e in self.0.entries.iter().filter(|e| !e.frozen) {
+///             let rate = (s.lr * s.scale) as f32;
+///             for (p, g) in p[e.param].iter_mut().zip(&dp[e.param]) {
+///                 *p -= rate * g;
+///             }
+///         }
+///     }
+/// }
+/// ```
+pub trait Optimizer<T: Real>: Send {
+    /// What a checkpoint calls it, such as `adamw`: a run is resumed by the
+    /// optimizer it was begun with.
+    fn name(&self) -> &'static str;
+    /// Moves θ by one step.
+    fn step(&mut self, p: &mut Params<T>, dp: &ParamGrads<T>, s: Step);
+    /// What it keeps from step to step, each with a name of its own; always
+    /// the same names and lengths.
+    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
+        vec![]
+    }
+    /// Looks at what was read from a checkpoint into [`Optimizer::states`].
+    ///
+    /// # Errors
+    /// Says what cannot be.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The numbers of one [`adamw`] step that all elements share.
@@ -62,7 +141,7 @@ pub fn adamw<T: Real>(
 ) {
     let n = p.len();
     assert_eq!([m.len(), v.len(), g.len()], [n; 3], "adamw: m, v, g against p");
-    let t = r.t as i32;
+    let t = r.t.try_into().unwrap_or(i32::MAX);
     // eq: adam-bias-correction
     let [c1, c2] = [BETA1, BETA2].map(|b| T::of(1.0 / (1.0 - b.powi(t))));
     let [n1, n2] = [BETA1, BETA2].map(|b| T::of(1.0 - b));
@@ -87,86 +166,109 @@ pub enum Decay {
     All,
 }
 
-/// AdamW over all of θ, with the whole gradient clipped.
+/// Runs of parameters that an optimizer treats alike, in the order of θ, so
+/// that it can go through θ in chunks: one pass, shared by all threads.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// Where each run ends in θ, and what it is.
+    ends: Vec<(usize, Group)>,
+}
+/// How one run of parameters is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Moved and decayed.
+    Decays,
+    /// Moved, not decayed.
+    Keeps,
+    /// Left as it is.
+    Frozen,
+}
+impl Groups {
+    /// The runs of this layout.
+    pub fn new(layout: &Layout, which: Decay) -> Self {
+        let mut ends: Vec<(usize, Group)> = vec![];
+        for e in &layout.entries {
+            let group = match e.role {
+                _ if e.frozen => Group::Frozen,
+                Role::Weight | Role::Residual => Group::Decays,
+                _ if which == Decay::All => Group::Decays,
+                Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
+            };
+            match ends.last_mut() {
+                Some(last) if last.1 == group => last.0 = e.param.range().end,
+                _ => ends.push((e.param.range().end, group)),
+            }
+        }
+        Self { ends }
+    }
+    /// The runs inside a chunk of `len` values from `first` on: where each
+    /// lies in the chunk, and what it is. What is frozen is left out.
+    pub fn within(
+        &self, first: usize, len: usize,
+    ) -> impl Iterator<Item = (Range<usize>, Group)> {
+        let from = self.ends.partition_point(|g| g.0 <= first);
+        let mut at = 0;
+        let cut = move |&(end, group): &(usize, Group)| {
+            let run = at..(end - first).min(len);
+            at = run.end;
+            (!run.is_empty()).then_some((run, group))
+        };
+        let runs = self.ends[from..].iter().map_while(cut);
+        runs.filter(|(_, group)| *group != Group::Frozen)
+    }
+}
+
+/// AdamW over all of θ.
 #[derive(Clone, Debug)]
 pub struct AdamW<T> {
-    /// Mean gradient.
-    pub m: Params<T>,
-    /// Mean square of it.
-    pub v: Params<T>,
-    /// Steps done.
-    pub t: usize,
+    /// Mean gradient: [θ]
+    pub m: Buffer<T>,
+    /// Mean square of it: [θ]
+    pub v: Buffer<T>,
     /// λ
     pub decay: f64,
-    /// Where each run of parameters of one group ends, and whether it decays.
-    groups: Vec<(usize, bool)>,
-    /// ‖g‖² of each chunk of θ.
-    squares: Vec<T>,
+    groups: Groups,
 }
 impl<T: Real> AdamW<T> {
     /// Before the first step.
     pub fn new(layout: &Layout, decay: f64, which: Decay) -> Self {
-        let mut groups: Vec<(usize, bool)> = vec![];
-        for e in &layout.entries {
-            let decays = match e.role {
-                Role::Weight | Role::Residual => true,
-                Role::Gain | Role::Bias | Role::Embedding => {
-                    which == Decay::All
-                }
-            };
-            match groups.last_mut() {
-                Some(g) if g.1 == decays => g.0 = e.param.range().end,
-                _ => groups.push((e.param.range().end, decays)),
-            }
-        }
         Self {
-            m: layout.zeros(),
-            v: layout.zeros(),
-            t: 0,
+            m: Buffer::new(layout.len, T::ZERO),
+            v: Buffer::new(layout.len, T::ZERO),
             decay,
-            groups,
-            squares: vec![T::ZERO; layout.len.div_ceil(CHUNK)],
+            groups: Groups::new(layout, which),
         }
     }
-    /// Sets θ by one step down the gradient, clipped to the norm `max`;
-    /// returns its norm before. Same bits on any number of threads.
-    ///
-    /// A gradient that is not finite changes nothing: the parameters it would
-    /// have spoiled can still be saved.
-    pub fn step(
-        &mut self, p: &mut Params<T>, dp: &Params<T>, lr: f64, max: f64,
-    ) -> f64 {
-        let chunks = self.squares.par_iter_mut();
-        chunks.zip(dp.data.par_chunks(CHUNK)).for_each(|(s, g)| {
-            *s = sum_of_squares(g);
-        });
-        let norm = self.squares.iter().sum::<T>().f64().sqrt();
-        if !norm.is_finite() {
-            return norm;
-        }
-        self.t += 1;
-        let (t, scale, groups) = (self.t, clip(norm, max), &self.groups);
-        let decay = |decays| if decays { self.decay } else { 0.0 };
+}
+impl<T: Real> Optimizer<T> for AdamW<T> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+    fn step(&mut self, p: &mut Params<T>, dp: &ParamGrads<T>, s: Step) {
+        let Self { m, v, decay, groups } = self;
         (p.data.par_chunks_mut(CHUNK))
-            .zip(self.m.data.par_chunks_mut(CHUNK))
-            .zip(self.v.data.par_chunks_mut(CHUNK))
+            .zip(m.par_chunks_mut(CHUNK))
+            .zip(v.par_chunks_mut(CHUNK))
             .zip(dp.data.par_chunks(CHUNK))
             .enumerate()
             .for_each(|(i, (((p, m), v), g))| {
-                let (first, mut at) = (i * CHUNK, 0);
-                let from = groups.partition_point(|g| g.0 <= first);
-                for &(end, decays) in &groups[from..] {
-                    let to = (end - first).min(p.len());
-                    let decay = decay(decays);
-                    let (p, m) = (&mut p[at..to], &mut m[at..to]);
-                    let rates = Rates { lr, decay, scale, t };
-                    adamw(p, m, &mut v[at..to], &g[at..to], rates);
-                    at = to;
-                    if at == g.len() {
-                        break;
-                    }
+                for (run, group) in groups.within(i * CHUNK, p.len()) {
+                    let (p, m) = (&mut p[run.clone()], &mut m[run.clone()]);
+                    let (v, g) = (&mut v[run.clone()], &g[run]);
+                    let decays = group == Group::Decays;
+                    let decay = if decays { *decay } else { 0.0 };
+                    let Step { t, lr, scale } = s;
+                    adamw(p, m, v, g, Rates { lr, decay, scale, t });
                 }
             });
-        norm
+    }
+    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
+        vec![("m", &mut self.m), ("v", &mut self.v)]
+    }
+    fn check(&self) -> Result<(), String> {
+        match self.v.iter().position(|&v| v < T::ZERO) {
+            Some(at) => Err(format!("v[{at}], a mean square, is negative")),
+            None => Ok(()),
+        }
     }
 }

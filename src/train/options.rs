@@ -1,12 +1,10 @@
-//! Chapter 21. The settings of a run, and the memory it takes.
+//! Chapter 21. The settings of a run.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::layer::Shape;
-use crate::train::data::BYTES;
+use crate::tokens::BYTES;
 use crate::train::schedule::Schedule;
-use crate::train::step::shards;
-use crate::train::validation::{chunk, windows};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
@@ -23,11 +21,11 @@ pub struct Options {
     pub seq: usize,
     /// η, the highest learning rate.
     pub lr: f64,
-    /// Of the initial weights and of the batches.
+    /// Decides the initial weights and the batches.
     pub seed: u64,
-    /// α, coefficient of the balance loss.
+    /// α, the coefficient of the balance loss.
     pub aux: f64,
-    /// β, coefficient of the router's z-loss.
+    /// β, the coefficient of the router's z-loss.
     pub z_loss: f64,
     /// Micro-batches in a step.
     pub accumulate: usize,
@@ -37,6 +35,19 @@ pub struct Options {
     pub eval_every: usize,
     /// Steps between checkpoints.
     pub save_every: usize,
+    /// The norm to which a gradient is clipped.
+    #[serde(default = "clip")]
+    pub clip: f64,
+    /// λ, the decay of the weights of linear maps.
+    #[serde(default = "decay")]
+    pub decay: f64,
+}
+// What runs had before these could be set.
+fn clip() -> f64 {
+    1.0
+}
+fn decay() -> f64 {
+    0.1
 }
 impl Default for Options {
     fn default() -> Self {
@@ -52,6 +63,8 @@ impl Default for Options {
             recompute: false,
             eval_every: 200,
             save_every: 200,
+            clip: clip(),
+            decay: decay(),
         }
     }
 }
@@ -91,6 +104,13 @@ impl Options {
             let cure = "0 switches it off";
             rule(valid, flag, x, "a coefficient is a number from 0 on", cure)?;
         }
+        let valid = self.clip > 0.0 && self.clip.is_finite();
+        let cure = "try 1, or a large number to clip nothing";
+        rule(valid, "--clip", self.clip, "a norm is a positive number", cure)?;
+        let valid = (0.0..1.0).contains(&(self.decay * self.lr));
+        let range = "it has to be at least 0, and --decay times --lr below 1";
+        let cure = "try 0.1; 0 switches it off";
+        rule(valid, "--decay", self.decay, range, cure)?;
         let (v, context) = (config.vocab, config.context);
         let bytes = "a token is a byte, so there have to be at least 256";
         let cure = "take another config or preset";
@@ -120,38 +140,4 @@ pub(crate) fn rule(
     cure: &str,
 ) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::input(what, value, rule, cure)) }
-}
-
-/// Bytes of memory that [`Trainer::new`] takes, within a few percent: to be
-/// asked before a model is made that does not fit. Of a text of unknown
-/// length, `usize::MAX` bytes are the worst case.
-///
-/// [`Trainer::new`]: crate::train::trainer::Trainer::new
-///
-/// θ, m and v, a gradient for each shard; for each row of a batch, what the
-/// blocks keep and one block's gradients; and the same for validation.
-pub fn memory(c: &Config, o: &Options, text: usize, threads: usize) -> u64 {
-    let wide = |n: usize| n as u128;
-    let [d, v, e, k] = [c.hidden, c.vocab, c.experts, c.top_k].map(wide);
-    let [f, l, time] = [c.intermediate, c.layers, o.seq].map(wide);
-    let q = wide(c.heads) * wide(c.head);
-    let kv = wide(c.kv_heads) * wide(c.head);
-    // What a block keeps of a row: norms and sums; attention; the experts;
-    // the router, whose choices and slots are of eight bytes.
-    let attention = d + 2 * q + 2 * kv + wide(c.heads) * time;
-    let block = 4 * d + 2 + attention + d + k * (2 * d + 3 * f) + e + 5 * k + 1;
-    let ends = d + 1 + v; // the last norm and the head
-    let row = |blocks| blocks * block + (l + 1) * d + ends + 1;
-    let kept = if o.recompute { 1 } else { l };
-    let train = row(kept) + block + d + ends; // and their gradients
-    let tokens = 4 * wide(o.accumulate);
-    let rows = wide(o.batch) * wide(o.seq) * (train + tokens);
-    let n = text.div_ceil(10);
-    let chunk = chunk(n, o.seq);
-    let chunks = windows(n, o.seq).div_ceil(chunk.batch);
-    let validation = wide(threads.min(chunks) * chunk.rows()) * (row(1) + 4);
-    let params = u128::from(c.total()) * wide(3 + shards(o.shape()));
-    let rope = 2 * wide(c.context) * wide(c.head); // of eight bytes
-    let all = 4 * (params + rows + validation + rope);
-    all.try_into().unwrap_or(u64::MAX)
 }

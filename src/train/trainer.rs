@@ -4,24 +4,22 @@ use crate::block::Block;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::file::write_atomic;
-use crate::layer::Layer;
-use crate::model::{Batch, Model};
-use crate::params::Params;
-use crate::train::checkpoint::{self, Checkpoint, State};
+use crate::kernel::buffer::Buffer;
+use crate::layer::{Context, Layer, Totals};
+use crate::model::{Acts, Batch, Model};
+use crate::nn::loss::{CrossEntropy, Loss};
+use crate::params::{Layout, ParamGrads, Params};
+use crate::train::checkpoint::{self, Checkpoint, State, THETA};
 use crate::train::data::{Text, draw};
+use crate::train::gradient::{Coefficients, Gradient, shards};
 use crate::train::metrics::Metrics;
-use crate::train::optimizer::{AdamW, Decay};
+use crate::train::optimizer::{AdamW, Decay, Norm, Optimizer, Step, clip};
 use crate::train::options::{Options, rule};
 use crate::train::schedule::Schedule;
-use crate::train::step::{Coefficients, Step, shards};
 use crate::train::validation::Validation;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
-
-/// The norm to which a gradient is clipped.
-pub const CLIP: f64 = 1.0;
-/// λ, the decay of the weights of linear maps.
-pub const DECAY: f64 = 0.1;
 
 /// Trains a model on a text.
 ///
@@ -43,7 +41,11 @@ pub const DECAY: f64 = 0.1;
 /// println!("{}", trainer.validate());
 /// # moe_by_hand::error::Result::Ok(())
 /// ```
-pub struct Trainer<B: Layer = Block> {
+pub struct Trainer<
+    B: Layer = Block,
+    O: Optimizer<f32> = AdamW<f32>,
+    L: Loss = CrossEntropy,
+> {
     /// What is trained.
     pub model: Model<B>,
     /// θ
@@ -51,26 +53,95 @@ pub struct Trainer<B: Layer = Block> {
     options: Options,
     text: Text,
     schedule: Schedule,
-    optimizer: AdamW<f32>,
-    gradient: Step<f32, B>,
+    optimizer: O,
+    norm: Norm<f32>,
+    gradient: Gradient<f32, B, L>,
     shards: usize,
-    /// Of all micro-batches of a step.
-    tokens: Vec<usize>,
-    targets: Vec<usize>,
+    /// Steps done.
+    done: usize,
+    /// The tokens of all micro-batches of a step, and what follows each.
+    tokens: Buffer<usize>,
+    targets: Buffer<usize>,
     validation: Validation<B>,
+    hook: Option<Hook<B, L>>,
 }
+/// What runs after each step: see [`Trainer::after_step`].
+type Hook<B, L> = Box<dyn FnMut(AfterStep<B, L>) + Send>;
+/// What can be seen, and changed, after a step.
+pub struct AfterStep<'a, B: Layer, L: Loss> {
+    /// The number of the step, counted from 1.
+    pub step: usize,
+    /// What is trained.
+    pub model: &'a Model<B>,
+    /// θ, already moved; what is written here is trained, and saved.
+    pub params: &'a mut Params<f32>,
+    gradient: &'a Gradient<f32, B, L>,
+}
+impl<B: Layer, L: Loss> AfterStep<'_, B, L> {
+    /// The share of each expert in the choices of the step, layer by layer:
+    /// E numbers for each that sum to 1.
+    pub fn load(&self) -> impl Iterator<Item = &[f64]> {
+        self.gradient.share.iter().map(|share| &**share)
+    }
+    /// The second output of each block over the step's last micro-batch.
+    pub fn totals(&self) -> &[Totals<f32>] {
+        &self.gradient.totals
+    }
+    /// The activations of the step's last micro-batch, shard by shard.
+    pub fn acts(&self) -> impl Iterator<Item = &Acts<f32, B>> {
+        self.gradient.acts()
+    }
+    /// The gradient that moved θ, before it was clipped.
+    pub fn grads(&self) -> &ParamGrads<f32> {
+        self.gradient.grads()
+    }
+}
+
 impl<B: Layer> Trainer<B> {
-    /// Before the first step. The coefficient of the balance loss goes into
-    /// the model's config.
+    /// Before the first step, with AdamW and the cross-entropy.
+    ///
+    /// The coefficient of the balance loss goes into the model's config.
     ///
     /// # Errors
     /// If a setting breaks a rule.
     pub fn new(model: Model<B>, text: Text, options: Options) -> Result<Self> {
-        let shards = shards(options.shape());
-        Self::with_shards(model, text, options, shards)
+        let adam = AdamW::new(&model.layout, options.decay, Decay::Weights);
+        Self::with(model, text, options, adam, CrossEntropy)
     }
-    fn with_shards(
-        mut model: Model<B>, text: Text, options: Options, shards: usize,
+    /// Where a checkpoint was saved: what follows has the same bits as if the
+    /// run had never stopped.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`] and [`Trainer::restore`].
+    pub fn resume(
+        model: Model<B>, text: Text, options: Options, saved: Checkpoint,
+    ) -> Result<Self> {
+        let mut trainer = Self::new(model, text, options)?;
+        trainer.restore(saved)?;
+        Ok(trainer)
+    }
+}
+impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
+    /// [`Trainer::new`] with another optimizer or loss.
+    ///
+    /// ```no_run
+    /// # use moe_by_hand::{config::Config, model::Model};
+    /// # use moe_by_hand::train::optimizer::{AdamW, Decay};
+    /// # use moe_by_hand::train::{data::Text, options::Options};
+    /// use moe_by_hand::nn::loss::CrossEntropy;
+    /// use moe_by_hand::train::trainer::Trainer;
+    /// # let model = Model::new(Config::preset("bytes")?)?;
+    /// # let (text, options) = (Text::new(vec![]), Options::default());
+    /// let all = AdamW::new(&model.layout, 0.1, Decay::All);
+    /// let t = Trainer::with(model, text, options, all, CrossEntropy)?;
+    /// # moe_by_hand::error::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a setting breaks a rule.
+    pub fn with(
+        mut model: Model<B>, text: Text, options: Options, optimizer: O,
+        loss: L,
     ) -> Result<Self> {
         options.validate(&model.config)?;
         text.check(options.seq)?;
@@ -80,90 +151,176 @@ impl<B: Layer> Trainer<B> {
             Coefficients { ce: 1.0, aux: options.aux, z: options.z_loss };
         let rows = shape.rows() * options.accumulate;
         let n = text.validation().len();
+        let (shards, recompute) = (shards(shape), options.recompute);
+        let gradient =
+            Gradient::with_loss(&model, shape, shards, coef, recompute, loss);
         Ok(Self {
             params: model.init(options.seed),
             schedule: options.schedule()?,
-            optimizer: AdamW::new(&model.layout, DECAY, Decay::Weights),
-            gradient: Step::new(&model, shape, shards, coef, options.recompute),
+            optimizer,
+            norm: Norm::new(&model.layout),
+            gradient,
             shards,
-            tokens: vec![0; rows],
-            targets: vec![0; rows],
+            done: 0,
+            tokens: Buffer::new(rows, 0),
+            targets: Buffer::new(rows, 0),
             validation: Validation::new(&model, n, shape.time),
+            hook: None,
             model,
             options,
             text,
         })
     }
-    /// Where a checkpoint was saved: what follows has the same bits as if the
-    /// run had never stopped.
+    /// Goes to where a checkpoint was saved: what follows has the same bits
+    /// as if that run had never stopped.
     ///
     /// # Errors
-    /// If a setting breaks a rule, or model, text or settings are not those
-    /// of the checkpoint; the message names what differs.
-    pub fn resume(
-        model: Model<B>, text: Text, options: Options, saved: Checkpoint,
-    ) -> Result<Self> {
-        let Checkpoint { state, config, tensors: [theta, m, v] } = saved;
-        options.check_same(&state.options)?;
-        let given = Config { aux: options.aux, ..model.config.clone() };
+    /// If model, text, settings or optimizer are not those of the checkpoint;
+    /// the message names what differs.
+    pub fn restore(&mut self, saved: Checkpoint) -> Result<()> {
+        let Checkpoint { state, config, mut tensors } = saved;
+        self.options.check_same(&state.options)?;
+        let given =
+            Config { aux: self.options.aux, ..self.model.config.clone() };
         check_config(&given, &config)?;
-        check_text(&text, &state)?;
-        let mut t = Self::with_shards(model, text, options, state.shards)?;
-        let n = t.params.data.len();
-        let rule_n = format!("the model has {n} parameters");
-        let cure = "take the model that was saved";
-        rule(theta.len() == n, "the checkpoint", theta.len(), rule_n, cure)?;
-        t.params.data = theta;
-        t.optimizer.m.data = m;
-        t.optimizer.v.data = v;
-        t.optimizer.t = state.step;
-        Ok(t)
+        check_text(&self.text, &state)?;
+        let name = self.optimizer.name();
+        let saved_with = format!("the run was begun with {}", state.optimizer);
+        let cure = "continue with that one, or begin a new run";
+        let same = name == state.optimizer;
+        rule(same, "the optimizer", name, saved_with, cure)?;
+        let layout = layout_id(&self.model.layout);
+        if let Some(saved) = state.layout {
+            let names = format!("the model has others ({})", &layout[..8]);
+            let cure = "take the model that was saved";
+            let what = "the table of the checkpoint's parameters";
+            rule(
+                saved == layout,
+                what,
+                &saved[..8.min(saved.len())],
+                names,
+                cure,
+            )?;
+        }
+        let mut take = |name: &str, to: &mut [f32]| {
+            let saved = tensors.remove(name).unwrap_or_default();
+            let needed = format!("this model needs {}", to.len());
+            let cure = "take the model and the optimizer that were saved";
+            let what = format!("the length of `{name}` in the checkpoint");
+            rule(saved.len() == to.len(), &what, saved.len(), needed, cure)?;
+            to.copy_from_slice(&saved);
+            Ok(())
+        };
+        take(THETA, &mut self.params.data)?;
+        for (name, to) in self.optimizer.states() {
+            take(name, to)?;
+        }
+        let damaged = |what: &str, value: String| {
+            let cure = "restore it from a copy, or begin anew";
+            let rule = "a checkpoint has to be whole";
+            Err(Error::input(what, value, rule, cure))
+        };
+        if let Some(name) = tensors.keys().next() {
+            return damaged("the checkpoint's tensor", format!("{name:?}"));
+        }
+        if let Err(why) = self.optimizer.check() {
+            return damaged("the checkpoint", format!("damaged ({why})"));
+        }
+        if state.shards != self.shards {
+            // As many as the run began with: they decide the last bits.
+            self.shards = state.shards;
+            self.gradient.cut(&self.model, self.shards, self.options.recompute);
+        }
+        self.done = state.step;
+        Ok(())
+    }
+    /// Runs `hook` after each step, when θ has moved: to see activations,
+    /// loads and gradients, or to move parameters by a rule of their own.
+    ///
+    /// Parameters that a gradient shall not move, such as a bias that keeps
+    /// experts busy, are frozen by [`Layout::freeze`]; a checkpoint holds them
+    /// with the rest of θ, so they are resumed to the bit.
+    ///
+    /// ```no_run
+    /// # use moe_by_hand::{config::Config, model::Model};
+    /// # use moe_by_hand::train::{data::Text, options::Options};
+    /// # use moe_by_hand::train::trainer::Trainer;
+    /// # let model = Model::new(Config::preset("bytes")?)?;
+    /// # let (text, options) = (Text::new(vec![]), Options::default());
+    /// let mut trainer = Trainer::new(model, text, options)?;
+    /// trainer.after_step(|s| {
+    ///     for (l, share) in s.load().enumerate() {
+    ///         println!("step {}, layer {l}: {share:.2?}", s.step);
+    ///     }
+    /// });
+    /// # moe_by_hand::error::Result::Ok(())
+    /// ```
+    pub fn after_step(
+        &mut self, hook: impl FnMut(AfterStep<B, L>) + Send + 'static,
+    ) {
+        self.hook = Some(Box::new(hook));
     }
     /// Saves a checkpoint: a file that is whole or not there.
     ///
     /// # Errors
     /// If it cannot be written, or a number in it is not finite: then the
     /// last one is kept.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let AdamW { m, v, t, .. } = &self.optimizer;
-        let tensors = [&self.params, m, v].map(|p| p.data.as_slice());
-        let mut all = tensors.into_iter().flatten();
-        if let Some(&bad) = all.find(|x| !x.is_finite()) {
-            return Err(Error::Diverged { step: *t, loss: bad.into() });
-        }
+    pub fn save(&mut self, path: &Path) -> Result<()> {
         let config = self.model.config.to_json();
         let state = State {
-            step: *t,
+            step: self.done,
             shards: self.shards,
             options: self.options.clone(),
             config: serde_json::from_str(&config).expect("our own JSON"),
             text: self.text.id.clone(),
+            optimizer: self.optimizer.name().into(),
+            layout: Some(layout_id(&self.model.layout)),
         };
-        write_atomic(path, |w| checkpoint::write(w, &state, tensors))
+        let states = self.optimizer.states();
+        let states = states.iter().map(|(name, x)| (*name, &**x));
+        let mut tensors = vec![(THETA, &*self.params.data)];
+        tensors.extend(states);
+        let mut all = tensors.iter().flat_map(|(_, x)| *x);
+        if let Some(&bad) = all.find(|x| !x.is_finite()) {
+            return Err(Error::Diverged { step: self.done, loss: bad.into() });
+        }
+        write_atomic(path, |w| checkpoint::write(w, &state, &tensors))
     }
 
-    /// One step: draws its micro-batches, sets the gradient of their mean
+    /// One step: draws its micro-batches, computes the gradient of their mean
     /// loss, and moves θ.
     ///
     /// # Errors
-    /// If the loss or the gradient is not finite; θ is then as it was.
+    /// If the loss or the gradient is not finite; θ is then as it was. If all
+    /// steps are done.
     pub fn step(&mut self) -> Result<Metrics> {
         let start = Instant::now();
-        let step = self.steps_done() + 1;
+        let (step, steps) = (self.done + 1, self.options.steps);
+        let cure = "begin a new run with more steps";
+        let most = format!("the run has {steps}, and the schedule ends there");
+        rule(step <= steps, "the step", step, most, cure)?;
         self.draw(step);
         let batch = Batch { tokens: &self.tokens, targets: &self.targets };
+        let seed = self.options.seed;
+        self.gradient.context =
+            Context { training: true, seed, step, ..Context::default() };
         let (model, params) = (&self.model, &mut self.params);
-        let l = self.gradient.accumulate(model, params, batch);
+        let (l, dp) = self.gradient.compute(model, params, batch);
         let diverged = |loss| Err(Error::Diverged { step, loss });
         let total = l.total.into();
         if !f64::is_finite(total) {
             return diverged(total);
         }
-        let lr = self.schedule.rate(step);
-        let gradient = self.gradient.finish(model);
-        let grad_norm = self.optimizer.step(params, gradient, lr, CLIP);
+        let grad_norm = self.norm.norm(dp);
         if !grad_norm.is_finite() {
             return diverged(grad_norm);
+        }
+        let (lr, scale) =
+            (self.schedule.rate(step), clip(grad_norm, self.options.clip));
+        self.optimizer.step(params, dp, Step { t: step, lr, scale });
+        self.done = step;
+        if let Some(hook) = &mut self.hook {
+            hook(AfterStep { step, model, params, gradient: &self.gradient });
         }
         let seconds = start.elapsed().as_secs_f64();
         let tokens_per_second = self.tokens.len() as f64 / seconds;
@@ -195,11 +352,11 @@ impl<B: Layer> Trainer<B> {
     /// The share of each expert in the choices of the last step, layer by
     /// layer: E numbers for each that sum to 1.
     pub fn load(&self) -> impl Iterator<Item = &[f64]> {
-        self.gradient.share.chunks_exact(self.model.config.experts)
+        self.gradient.share.iter().map(|share| &**share)
     }
     /// Steps done.
     pub fn steps_done(&self) -> usize {
-        self.optimizer.t
+        self.done
     }
     /// Whether the last step is done.
     pub fn done(&self) -> bool {
@@ -217,6 +374,14 @@ impl<B: Layer> Trainer<B> {
     pub fn text(&self) -> &Text {
         &self.text
     }
+}
+/// The names and shapes of all parameters, as one hash.
+fn layout_id(layout: &Layout) -> String {
+    let mut hash = Sha256::new();
+    for e in &layout.entries {
+        hash.update(format!("{} {:?}\n", e.name, e.shape));
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 /// An error that names the first size that is not the checkpoint's.
 fn check_config(given: &Config, saved: &Config) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Chapter 21. The loss on text that was not trained on.
 
 use crate::block::Block;
+use crate::kernel::buffer::Buffer;
 use crate::layer::{Layer, Shape};
 use crate::model::{Acts, Model};
 use crate::nn::loss::cross_entropy_forward;
@@ -22,11 +23,11 @@ pub struct Validation<B: Layer = Block> {
     /// One for each thread.
     slots: Vec<Slot<B>>,
     /// Summed cross-entropy of each window.
-    sums: Vec<f64>,
+    sums: Buffer<f64>,
 }
 struct Slot<B: Layer> {
-    tokens: Vec<usize>,
-    targets: Vec<usize>,
+    tokens: Buffer<usize>,
+    targets: Buffer<usize>,
     a: Acts<f32, B>,
 }
 
@@ -45,7 +46,7 @@ pub fn windows(n: usize, time: usize) -> usize {
 
 /// The windows of `time` bytes, out of those of `n` bytes, that one thread
 /// takes at once.
-pub(crate) fn chunk(n: usize, time: usize) -> Shape {
+fn chunk(n: usize, time: usize) -> Shape {
     let batch = (ROWS / time).clamp(1, windows(n, time).max(1));
     Shape { batch, time }
 }
@@ -53,17 +54,23 @@ pub(crate) fn chunk(n: usize, time: usize) -> Shape {
 impl<B: Layer> Validation<B> {
     /// For `n` bytes in windows of `time`, on as many threads as are here.
     pub fn new(m: &Model<B>, n: usize, time: usize) -> Self {
+        Self::for_threads(m, n, time, rayon::current_num_threads())
+    }
+    /// [`Validation::new`] for so many threads.
+    pub fn for_threads(
+        m: &Model<B>, n: usize, time: usize, threads: usize,
+    ) -> Self {
         let shape = chunk(n, time);
         let slot = || Slot {
-            tokens: vec![0; shape.rows()],
-            targets: vec![0; shape.rows()],
+            tokens: Buffer::new(shape.rows(), 0),
+            targets: Buffer::new(shape.rows(), 0),
             a: m.acts(shape, true), // the blocks share: no backward follows
         };
         let windows = windows(n, time);
         let chunks = windows.div_ceil(shape.batch);
-        let threads = rayon::current_num_threads().min(chunks);
+        let threads = threads.min(chunks);
         let slots = (0..threads).map(|_| slot()).collect();
-        Self { shape, slots, sums: vec![0.0; windows] }
+        Self { shape, slots, sums: Buffer::new(windows, 0.0) }
     }
     /// Mean cross-entropy, in nats for each byte.  text: [n]
     ///

@@ -351,7 +351,7 @@ pub(crate) fn swiglu_lanes() -> Csv {
     let (mut acts, mut g) = (expert.acts(one), expert.acts(one));
     expert.forward(&p, &x, &mut acts);
     g.y[0] = dy;
-    let (mut dx, mut dp) = ([f64::NAN], layout.zeros());
+    let (mut dx, mut dp) = ([f64::NAN], layout.grads());
     expert.backward(&p, &x, &acts, &mut g, &mut dx, &mut dp);
     let ds = dh[0] * b[0];
     let short = |v: f64| value(v, if v.fract() == 0.0 { 0 } else { 4 });

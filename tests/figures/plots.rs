@@ -1,7 +1,6 @@
 //! Chapter 21. Figures that are lines over axes.
 
 use crate::csv::{Csv, short};
-use moe_by_hand::block::Block;
 use moe_by_hand::check;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Result;
@@ -18,8 +17,8 @@ use moe_by_hand::params::{Params, Role};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::data::Text;
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use moe_by_hand::train::options::Options;
-use moe_by_hand::train::step::{Coefficients, Step};
 use moe_by_hand::train::trainer::Trainer;
 
 pub(crate) fn silu() -> Csv {
@@ -72,14 +71,13 @@ impl Slope {
         };
         let both = self.p.data.iter().zip(&self.u);
         let moved = both.map(|(&p, &u)| T::of(p) + T::of(h) * T::of(u));
-        let (m, p) = (&self.model, self.p.like(moved.collect()));
+        let moved = moved.collect::<Vec<_>>();
+        let (m, p) = (&self.model, self.p.like(moved));
         let shape = Shape { batch: 2, time: 4 };
-        let mut step = Step::<T>::new(m, shape, 1, Self::COEF, false);
-        step.begin();
-        let total = step.forward(m, &p, batch).total.into();
-        step.backward(m, &p, batch, 1.0);
-        let dp = &step.finish(m).data;
-        (total, dp.iter().map(|&v| v.into()).collect())
+        let mut gradient = Gradient::<T>::new(m, shape, 1, Self::COEF, false);
+        let (losses, dp) = gradient.compute(m, &p, batch);
+        let total = losses.total.into();
+        (total, dp.data.iter().map(|&v| v.into()).collect())
     }
 }
 pub(crate) fn difference_error() -> Csv {
@@ -198,11 +196,11 @@ fn lengths(skips: bool) -> Vec<f64> {
     let length = |x: &[f64]| dot(x, x).sqrt();
     let first = length(&dx);
     dx.iter_mut().for_each(|v| *v /= first);
-    let (mut dp, mut all) = (m.layout.zeros(), vec![length(&dx)]);
+    let (mut dp, mut all) = (m.layout.grads(), vec![length(&dx)]);
     for (l, b) in m.blocks.iter().enumerate().rev() {
         let (x, a) = (&a.stream[l * n..(l + 1) * n], &a.blocks[l]);
         let (mut g, dp) = (b.acts(shape), &mut dp);
-        Block::aux(&mut g).fill(0.0);
+        g.moe.router.totals.clear();
         if skips {
             g.y.copy_from_slice(&dx);
             b.backward(&p, x, a, &mut g, &mut dx, dp);

@@ -17,10 +17,12 @@ use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::params::Builder;
 use moe_by_hand::train::data::{Text, draw};
-use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
+use moe_by_hand::train::optimizer::{
+    AdamW, Decay, Norm, Optimizer, Step, clip,
+};
 use moe_by_hand::train::options::Options;
-use moe_by_hand::train::step::{Coefficients, Step};
-use moe_by_hand::train::trainer::{CLIP, DECAY, Trainer};
+use moe_by_hand::train::trainer::Trainer;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -159,14 +161,15 @@ fn one_batch(bug: &Bug, text: &Text, steps: usize) -> Result<Run> {
     let batch = Batch { tokens: &tokens, targets: &targets };
     let coef = Coefficients { ce: 1.0, aux: o.aux, z: o.z_loss };
     let mut p = m.init::<f32>(o.seed);
-    let mut adam = AdamW::new(&m.layout, DECAY, Decay::Weights);
-    let mut gradient = Step::new(&m, shape, 1, coef, false);
+    let mut adam = AdamW::new(&m.layout, o.decay, Decay::Weights);
+    let mut gradient = Gradient::new(&m, shape, 1, coef, false);
+    let mut norm = Norm::new(&m.layout);
     let mut run = Run::default();
     for step in 1..=steps {
-        let ce = gradient.accumulate(&m, &p, batch).ce;
-        run.losses.push((step as f64, ce.into()));
-        let dp = gradient.finish(&m);
-        adam.step(&mut p, dp, schedule.rate(step), CLIP);
+        let (losses, dp) = gradient.compute(&m, &p, batch);
+        run.losses.push((step as f64, losses.ce.into()));
+        let (lr, scale) = (schedule.rate(step), clip(norm.norm(dp), o.clip));
+        adam.step(&mut p, dp, Step { t: step, lr, scale });
     }
     Ok(run)
 }

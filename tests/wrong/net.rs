@@ -7,12 +7,13 @@ use moe_by_hand::config::Config;
 use moe_by_hand::gradcheck::Function;
 use moe_by_hand::layer::{Layer, Shape};
 use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::nn::balance::balance_backward;
 use moe_by_hand::nn::embedding::embedding_backward;
-use moe_by_hand::nn::loss::{balance_backward, cross_entropy_backward};
-use moe_by_hand::params::{Params, Role};
+use moe_by_hand::nn::loss::{CrossEntropy, cross_entropy_backward};
+use moe_by_hand::params::{ParamGrads, Params, Role};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::step::{Coefficients, Step};
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
 
 /// What is wrong in the backward of a model, around its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,25 +85,28 @@ impl Net {
     pub(crate) fn names(&self) -> Vec<String> {
         self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
     }
-    pub(crate) fn split(&self, p: &Params<f64>) -> Vec<Vec<f64>> {
+    pub(crate) fn split(&self, p: &[f64]) -> Vec<Vec<f64>> {
         let entries = self.model.layout.entries.iter();
-        entries.map(|e| p[e.param].to_vec()).collect()
+        entries.map(|e| p[e.param.range()].to_vec()).collect()
     }
     pub(crate) fn loss<T: Real>(&self, p: &Params<T>) -> (T, Vec<usize>) {
-        let mut step = Step::new(&self.model, SHAPE, 1, self.coef, false);
-        let losses = step.forward(&self.model, p, BATCH);
-        let chosen = |a: &TwinActs<T>| a.choice.clone();
-        let choices = step.acts().flat_map(|a| a.blocks.iter().map(chosen));
+        let mut gradient =
+            Gradient::new(&self.model, SHAPE, 1, self.coef, false);
+        let losses = gradient.losses(&self.model, p, BATCH);
+        let chosen = |a: &TwinActs<T>| a.choice.to_vec();
+        let choices = gradient.acts().flat_map(|a| a.blocks.iter().map(chosen));
         (losses.total, choices.collect::<Vec<_>>().concat())
     }
     /// The model's backward, line by line as in the library.
-    pub(crate) fn gradient(&self, p: &Params<f64>, scale: f64) -> Params<f64> {
+    pub(crate) fn gradient(
+        &self, p: &Params<f64>, scale: f64,
+    ) -> ParamGrads<f64> {
         let is = |s| self.slips.contains(&s);
         let (m, n, d) = (&self.model, SHAPE.rows(), self.model.config.hidden);
         let mut a = m.acts(SHAPE, false);
         m.forward(p, &TOKENS, &mut a);
-        m.loss(&TARGETS, &mut a);
-        let mut dp = m.layout.zeros();
+        m.loss(&CrossEntropy, &TARGETS, &mut a);
+        let mut dp = m.layout.grads();
         let (mut dz, mut du) = (m.head.acts(SHAPE), m.norm.acts(SHAPE));
         let mut dx = vec![f64::NAN; n * d];
         let mean = if is(SumForMean) { 1.0 } else { 1.0 / n as f64 };
@@ -125,20 +129,18 @@ impl Net {
         if is(BlocksUpwards) {
             order.reverse();
         }
-        let (e, k) = (m.config.experts, m.config.top_k);
+        let k = m.config.top_k;
         for l in order {
             let x = &a.stream[l * nd..(l + 1) * nd];
             let mut g = m.blocks[l].acts(SHAPE);
             Twin::y(&mut g).copy_from_slice(&dx);
-            let stats = &a.stats[l * m.stats()..][e..2 * e];
-            let to = Twin::aux(&mut g);
-            let aux = scale * self.coef.aux;
-            balance_backward(&mut to[..e], stats, n, k, aux);
+            let to = Twin::totals(&mut g).unwrap();
+            let (count, aux) = (&a.totals[l].count, scale * self.coef.aux);
+            balance_backward(&mut to.load, count, n, k, aux);
             if is(AuxOverN) {
-                to[..e].iter_mut().for_each(|d| *d *= n as f64);
+                to.load.iter_mut().for_each(|d| *d *= n as f64);
             }
-            to[e..].fill(0.0);
-            to[2 * e] = scale * self.coef.z / n as f64;
+            to.squares = scale * self.coef.z / n as f64;
             let block = &m.blocks[l];
             block.backward(p, x, &a.blocks[l], &mut g, &mut dx, &mut dp);
         }
@@ -148,24 +150,22 @@ impl Net {
         }
         if is(EmbeddingSet) {
             for (dx, &i) in dx.chunks(d).zip(&tokens) {
-                dp[m.embed][i * d..][..d].copy_from_slice(dx);
+                dp.write(m.embed)[i * d..][..d].copy_from_slice(dx);
             }
         } else {
-            embedding_backward(&mut dp[m.embed], &dx, &tokens);
+            embedding_backward(dp.write(m.embed), &dx, &tokens);
         }
         dp
     }
 }
 impl Function for Net {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
-        let mut p = self.model.layout.zeros();
-        p.data = x.concat();
+        let p = self.model.layout.zeros::<T>().like(x.concat());
         let (loss, choices) = self.loss(&p);
         (vec![loss], choices)
     }
     fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut p = self.model.layout.zeros();
-        p.data = x.concat();
-        self.split(&self.gradient(&p, dy[0]))
+        let p = self.model.layout.zeros::<f64>().like(x.concat());
+        self.split(&self.gradient(&p, dy[0]).data)
     }
 }

@@ -2,7 +2,9 @@
 
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::params::{Layout, Params, Role};
-use moe_by_hand::train::optimizer::{AdamW, BETA1, BETA2, Decay, EPS, clip};
+use moe_by_hand::train::optimizer::{
+    AdamW, BETA1, BETA2, Decay, EPS, Norm, Optimizer, Step, clip,
+};
 use moe_by_hand::train::schedule::Schedule;
 
 /// What is wrong in a step of the optimizer.
@@ -52,11 +54,12 @@ fn theta() -> (Layout, Params<f64>) {
 pub(crate) fn library() -> Vec<f64> {
     let (layout, mut p) = theta();
     let mut adam = AdamW::new(&layout, DECAY, Decay::Weights);
-    let steps = G.iter().enumerate().map(|(i, g)| {
-        let rate = schedule().rate(i + 1);
-        let g = p.like(g.to_vec());
-        adam.step(&mut p, &g, rate, MAX);
-        p.data.clone()
+    let (mut norm, mut dp) = (Norm::new(&layout), layout.grads());
+    let steps = (1..).zip(&G).map(|(t, g)| {
+        dp.data.copy_from_slice(g);
+        let scale = clip(norm.norm(&dp), MAX);
+        adam.step(&mut p, &dp, Step { t, lr: schedule().rate(t), scale });
+        p.data.to_vec()
     });
     steps.collect::<Vec<_>>().concat()
 }
@@ -68,7 +71,7 @@ pub(crate) fn literal() -> Vec<f64> {
 pub(crate) fn stepped(faults: &[Fault]) -> Vec<f64> {
     let is = |f| faults.contains(&f);
     let (_, p) = theta();
-    let (mut p, mut all) = (p.data, vec![]);
+    let (mut p, mut all) = (p.data.to_vec(), vec![]);
     let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
     for (i, g) in G.iter().enumerate() {
         let t = i as i32 + 1;

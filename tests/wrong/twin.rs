@@ -4,13 +4,15 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
 use moe_by_hand::kernel::activation::{sigmoid, silu_forward};
+use moe_by_hand::kernel::buffer::Buffer;
 use moe_by_hand::kernel::matrix::{Add, Set, mat, mat_mut, matmul};
 use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, softmax_backward, softmax_forward,
 };
 use moe_by_hand::kernel::vector::{add, add_to, axpy, dot};
-use moe_by_hand::layer::{Layer, Shape, buffer};
+use moe_by_hand::layer::{Layer, Shape, Totals, buffer, indices};
 use moe_by_hand::nn::attention::attention_forward;
+use moe_by_hand::nn::balance::z_loss_backward;
 use moe_by_hand::nn::linear::{linear_backward, linear_forward};
 use moe_by_hand::nn::moe::{
     combine_backward, combine_forward, dispatch, gather_backward,
@@ -19,9 +21,9 @@ use moe_by_hand::nn::moe::{
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
 use moe_by_hand::nn::rope::{Rope, ntk_base, rope_backward, rope_forward};
 use moe_by_hand::nn::router::{
-    renormalize_backward, renormalize_forward, top_k, z_loss_backward,
+    renormalize_backward, renormalize_forward, top_k,
 };
-use moe_by_hand::params::{Builder, Param, Params, Role};
+use moe_by_hand::params::{Builder, Param, ParamGrads, Params, Role};
 use moe_by_hand::real::Real;
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,39 +90,38 @@ pub(crate) struct Twin {
 pub(crate) struct TwinActs<T> {
     shape: Shape,
     /// norm1(x), and 1/rms: [n, d], [n]
-    u1: Vec<T>,
-    r1: Vec<T>,
+    u1: Buffer<T>,
+    r1: Buffer<T>,
     /// [n, heads·head], [n, kv·head] twice
-    q: Vec<T>,
-    k: Vec<T>,
-    v: Vec<T>,
+    q: Buffer<T>,
+    k: Buffer<T>,
+    v: Buffer<T>,
     /// [batch, heads, t, t]
-    prob: Vec<T>,
+    prob: Buffer<T>,
     /// [n, heads·head], and its map: [n, d]
-    mix: Vec<T>,
-    att: Vec<T>,
+    mix: Buffer<T>,
+    att: Buffer<T>,
     /// x + att: [n, d]
-    h: Vec<T>,
-    u2: Vec<T>,
-    r2: Vec<T>,
-    /// The router's: [n, e], [n], [n, k], [2e + 1], [n, k], [e]
-    p: Vec<T>,
-    lse: Vec<T>,
-    weight: Vec<T>,
-    stats: Vec<T>,
-    pub(crate) choice: Vec<usize>,
-    count: Vec<usize>,
-    slot: Vec<usize>,
-    start: Vec<usize>,
+    h: Buffer<T>,
+    u2: Buffer<T>,
+    r2: Buffer<T>,
+    /// The router's: [n, e], [n], [n, k], totals, [n, k]
+    p: Buffer<T>,
+    lse: Buffer<T>,
+    weight: Buffer<T>,
+    totals: Totals<T>,
+    pub(crate) choice: Buffer<usize>,
+    slot: Buffer<usize>,
+    start: Buffer<usize>,
     /// The experts', rows sorted: [m, d], [m, f] three times, [m, d]
-    sorted: Vec<T>,
-    gate: Vec<T>,
-    up: Vec<T>,
-    hidden: Vec<T>,
-    o: Vec<T>,
+    sorted: Buffer<T>,
+    gate: Buffer<T>,
+    up: Buffer<T>,
+    hidden: Buffer<T>,
+    o: Buffer<T>,
     /// [n, d]
-    moe: Vec<T>,
-    y: Vec<T>,
+    moe: Buffer<T>,
+    y: Buffer<T>,
 }
 
 impl Twin {
@@ -180,10 +181,10 @@ impl Twin {
     /// Sets `to`, the gradient of a norm's input; adds to that of its gain.
     #[expect(clippy::too_many_arguments, reason = "a kernel's")]
     fn norm_backward<T: Real>(
-        &self, to: &mut [T], dp: &mut Params<T>, dy: &[T], x: &[T], r: &[T],
-        gain: Param, p: &Params<T>,
+        &self, to: &mut [T], dp: &mut ParamGrads<T>, dy: &[T], x: &[T],
+        r: &[T], gain: Param, p: &Params<T>,
     ) {
-        let (is, dgain) = (|m| self.is(m), &mut dp[gain]);
+        let (is, dgain) = (|m| self.is(m), dp.write(gain));
         let (gain, d) = (&p[gain], gain.cols);
         if ![ExtraR, NoGain, GainSet, SumForMean, NoEps].into_iter().any(is) {
             return rmsnorm_backward(to, dgain, dy, x, gain, r);
@@ -211,7 +212,7 @@ impl Twin {
     /// From g.att to g.u1.
     fn attention_backward<T: Real>(
         &self, p: &Params<T>, a: &TwinActs<T>, g: &mut TwinActs<T>,
-        dp: &mut Params<T>,
+        dp: &mut ParamGrads<T>,
     ) {
         let is = |m| self.is(m);
         let (c, s) = (&self.config, a.shape);
@@ -219,10 +220,11 @@ impl Twin {
         let scale = 1.0 / (c.head as f64).sqrt();
         // att = mix·wo
         if is(Transposed) {
-            let mut apart = dp.like(vec![T::ZERO; dp.data.len()]);
+            let mut apart = dp.clone();
+            apart.data.fill(T::ZERO);
             let to = &mut apart;
             linear_backward(&mut g.mix, Set, to, &g.att, &a.mix, self.wo, p);
-            let (dw, n) = (&mut dp[self.wo], self.wo.cols);
+            let (dw, n) = (dp.write(self.wo), self.wo.cols);
             let right = &apart[self.wo];
             (0..dw.len()).for_each(|i| dw[i] += right[i % n * n + i / n]);
         } else {
@@ -283,10 +285,10 @@ impl Twin {
         linear_backward(&mut g.u1, op, dp, &g.v, u, self.wv, p);
         linear_backward(&mut g.u1, Add, dp, &g.q, u, self.wq, p);
     }
-    /// From g.moe and g.stats to g.u2.
+    /// From g.moe and g.totals to g.u2.
     fn moe_backward<T: Real>(
         &self, p: &Params<T>, a: &TwinActs<T>, g: &mut TwinActs<T>,
-        dp: &mut Params<T>,
+        dp: &mut ParamGrads<T>,
     ) {
         let is = |m| self.is(m);
         let (d, f) = (self.config.hidden, self.config.intermediate);
@@ -324,7 +326,7 @@ impl Twin {
                 glu_backward(dgate, dup, dh, gate, up);
             }
             if is(WeightSet) {
-                dp[w1].fill(T::ZERO);
+                dp.write(w1).fill(T::ZERO);
             }
             let op = if is(ExpertInputSet) { Set } else { Add };
             linear_backward(dx, Set, dp, dgate, x, w1, p);
@@ -341,18 +343,18 @@ impl Twin {
             gather_backward(&mut g.u2, &g.sorted, slot, d);
         }
     }
-    /// From g.weight and g.stats to g.u2.
+    /// From g.weight and g.totals to g.u2.
     fn router_backward<T: Real>(
         &self, p: &Params<T>, a: &TwinActs<T>, g: &mut TwinActs<T>,
-        dp: &mut Params<T>,
+        dp: &mut ParamGrads<T>,
     ) {
         let is = |m| self.is(m);
         let (e, k) = (self.config.experts, self.config.top_k);
         if is(RouterCut) {
             return g.u2.fill(T::ZERO);
         }
-        let mut dload = g.stats[..e].to_vec();
-        let mut dsquares = g.stats[2 * e];
+        let mut dload = g.totals.load.to_vec();
+        let mut dsquares = g.totals.squares;
         if is(AuxTimesK) {
             dload.iter_mut().for_each(|d| *d *= T::of(k as f64));
         }
@@ -409,11 +411,10 @@ impl Layer for Twin {
             p: buffer(n * e),
             lse: buffer(n),
             weight: buffer(n * k),
-            stats: buffer(2 * e + 1),
-            choice: vec![usize::MAX; m],
-            count: vec![usize::MAX; e],
-            slot: vec![usize::MAX; m],
-            start: vec![usize::MAX; e + 1],
+            totals: Totals::new(e, k),
+            choice: indices(m),
+            slot: indices(m),
+            start: indices(e + 1),
             sorted: buffer(m * d),
             gate: buffer(m * f),
             up: buffer(m * f),
@@ -426,8 +427,8 @@ impl Layer for Twin {
     fn y<T: Real>(a: &mut TwinActs<T>) -> &mut [T] {
         &mut a.y
     }
-    fn aux<T: Real>(a: &mut TwinActs<T>) -> &mut [T] {
-        &mut a.stats
+    fn totals<T: Real>(a: &mut TwinActs<T>) -> Option<&mut Totals<T>> {
+        Some(&mut a.totals)
     }
     fn choices<T: Real>(a: &TwinActs<T>) -> &[usize] {
         &a.choice
@@ -456,22 +457,20 @@ impl Layer for Twin {
         rmsnorm_forward(&mut a.u2, &mut a.r2, &a.h, &p[self.gain2], c.rms_eps);
         linear_forward(&mut a.p, &a.u2, self.router, p);
         let (e, k) = (c.experts, c.top_k);
-        a.count.fill(0);
-        a.stats.fill(T::ZERO);
+        a.totals.clear();
+        a.totals.rows = s.rows();
         for (t, prob) in a.p.chunks_exact_mut(e).enumerate() {
             let of_k = t * k..(t + 1) * k;
             let choice = &mut a.choice[of_k.clone()];
             a.lse[t] = softmax_forward(prob);
             top_k(choice, prob);
             renormalize_forward(&mut a.weight[of_k], prob, choice);
-            add_to(&mut a.stats[..e], prob);
-            a.stats[2 * e] += a.lse[t] * a.lse[t];
-            choice.iter().for_each(|&e| a.count[e] += 1);
+            add_to(&mut a.totals.load, prob);
+            a.totals.squares += a.lse[t] * a.lse[t];
+            choice.iter().for_each(|&e| a.totals.count[e] += 1);
         }
-        for i in 0..e {
-            a.stats[e + i] = T::of(a.count[i] as f64);
-        }
-        dispatch(&mut a.slot, &mut a.start, &a.choice, &a.count);
+        let count = &a.totals.count;
+        dispatch(&mut a.slot, &mut a.start, &a.choice, count);
         gather_forward(&mut a.sorted, &a.u2, &a.slot, d);
         for (&[w1, w3, w2], s) in self.experts.iter().zip(a.start.windows(2)) {
             let [of_d, of_f] = [d, f].map(|w| s[0] * w..s[1] * w);
@@ -489,7 +488,7 @@ impl Layer for Twin {
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &TwinActs<T>, g: &mut TwinActs<T>,
-        dx: &mut [T], dp: &mut Params<T>,
+        dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         let (gain1, gain2) = (self.gain1, self.gain2);
         // y = h + moe(norm2(h))

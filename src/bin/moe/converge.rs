@@ -8,9 +8,11 @@ use moe_by_hand::figure::{Figure, Line, Panel};
 use moe_by_hand::file::write_atomic;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
-use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
+use moe_by_hand::train::optimizer::{
+    AdamW, Decay, Norm, Optimizer, Step, clip,
+};
 use moe_by_hand::train::schedule::Schedule;
-use moe_by_hand::train::step::{Coefficients, Step};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -104,13 +106,13 @@ fn memorize(
     let batch = Batch { tokens: &tokens, targets: &targets };
     let coef = Coefficients { ce: 1.0, aux: ALPHA, z: 0.0 };
     let shape = Shape { batch: 2, time: 8 };
-    let mut step = Step::new(&model, shape, 1, coef, false);
+    let mut gradient = Gradient::new(&model, shape, 1, coef, false);
+    let mut norm = Norm::new(&model.layout);
     let mut adam = AdamW::new(&model.layout, 0.1, Decay::Weights);
     let schedule = Schedule::new(1e-3, 10, 1200)?;
     let mut points = vec![];
     for n in 1..=steps {
-        step.begin();
-        let losses = step.forward(&model, &p, batch);
+        let (losses, dp) = gradient.compute(&model, &p, batch);
         let loss = losses.total as f64;
         if !loss.is_finite() {
             return Err(Error::Diverged { step: n, loss });
@@ -118,8 +120,8 @@ fn memorize(
         let (ce, aux) = (losses.ce as f64, ALPHA * losses.aux as f64);
         points.push(Point { step: n, loss, ce, aux });
         each(&points[n - 1])?;
-        step.backward(&model, &p, batch, 1.0);
-        adam.step(&mut p, step.finish(&model), schedule.rate(n), 1.0);
+        let (lr, scale) = (schedule.rate(n), clip(norm.norm(dp), 1.0));
+        adam.step(&mut p, dp, Step { t: n, lr, scale });
     }
     Ok(points)
 }

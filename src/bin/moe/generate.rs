@@ -2,10 +2,9 @@
 
 use crate::output::{note, show};
 use moe_by_hand::error::{Error, Result};
-use moe_by_hand::generate::{
-    Characters, Decoder, Sampler, Stop, cache_bytes, generate,
-};
+use moe_by_hand::generate::{Decoder, Sampler, Stop, generate};
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tokens::{Characters, encode};
 use moe_by_hand::{hf, memory};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,8 +62,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         let (rule, cure) = ("a token sees itself at least", "take 1 or more");
         return Err(Error::input("--window", window, rule, cure));
     }
-    memory::check("keys and values", cache_bytes::<f32>(&model.config))?;
-    let tokens: Vec<usize> = args.prompt.bytes().map(usize::from).collect();
+    memory::check("keys and values", memory::cache(&model.config))?;
+    let tokens = encode(&args.prompt);
     let mut rng = Rng::named(args.seed, "sample");
 
     // What is to be shown next. The prompt comes with the first token, when

@@ -3,11 +3,15 @@
 use crate::output::show;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
-use moe_by_hand::layer::Shape;
-use moe_by_hand::memory::{self, Training, human};
-use moe_by_hand::train::step::shards;
+use moe_by_hand::memory::{self, human};
+use moe_by_hand::model::Model;
+use moe_by_hand::train::account::Account;
+use moe_by_hand::train::data::Text;
+use moe_by_hand::train::gradient::shards;
+use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::options::Options;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -38,6 +42,19 @@ pub(crate) struct Args {
     /// context if that is less]
     #[arg(long, value_name = "T")]
     seq: Option<usize>,
+    /// Batches in a step, for the memory of training
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    accumulate: usize,
+    /// Memory of training that keeps one block's activations
+    #[arg(long)]
+    recompute: bool,
+    /// Threads, for the memory of validation [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// What is trained on, for the memory of training [default: as for
+    /// `train`, the project's own words, or a text of 1 MB]
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -59,8 +76,21 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         let rule = format!("it is 1 to {}, the model's context", c.context);
         return Err(Error::input("--seq", time, rule, "choose another"));
     }
-    let s = Shape { batch: args.batch, time };
-    let training = Training::new(&c, s, shards(s), false);
+    let o = Options {
+        batch: args.batch,
+        seq: time,
+        accumulate: args.accumulate,
+        recompute: args.recompute,
+        ..Options::default()
+    };
+    let s = o.shape();
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or_else(cores);
+    let text = text_bytes(args.text.as_deref())?;
+    memory::check("the table of parameters", memory::table(&c))?;
+    let model = Model::new(c.clone())?;
+    let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
+    let training = Account::new(&model, &o, text, threads, adam);
     let cache = memory::cache(&c);
     let forward = memory::flops_forward(&c, s.time);
     let both = memory::flops_training(&c, s.time);
@@ -71,11 +101,17 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             "parameters": { "total": c.total(), "active": c.active() },
             "batch": s.batch,
             "seq": s.time,
+            "accumulate": o.accumulate,
+            "recompute": o.recompute,
+            "threads": threads,
+            "text_bytes": text,
             "memory_bytes": {
                 "weights": training.weights,
                 "gradients": training.gradients,
                 "moments": training.moments,
                 "activations": training.activations,
+                "validation": training.validation,
+                "data": training.data,
                 "training": training.total(),
                 "kv_cache": cache,
                 "available": memory::available(),
@@ -105,6 +141,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         ("  moments", human(training.moments), "AdamW's m and v".into()),
         ("  activations", human(training.activations), String::new()),
         (
+            "  validation",
+            human(training.validation),
+            format!("{threads} threads"),
+        ),
+        (
+            "  text, tokens",
+            human(training.data),
+            format!("{} bytes of text", spaced(text as u64)),
+        ),
+        (
             "key/value cache",
             human(cache),
             format!("{} tokens", spaced(c.context as u64)),
@@ -118,6 +164,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     };
     show(&rows.map(line).concat())?;
     Ok(ExitCode::SUCCESS)
+}
+/// How long the text is that `train` would read.
+fn text_bytes(file: Option<&Path>) -> Result<usize> {
+    if let Some(path) = file {
+        return Ok(Text::read(path)?.id.bytes);
+    }
+    let here = std::env::current_dir().ok();
+    let own = here.and_then(|here| Text::of_project(&here).ok());
+    Ok(own.map_or(1_000_000, |text| text.id.bytes))
 }
 /// Digits in groups of three.
 fn spaced(n: u64) -> String {

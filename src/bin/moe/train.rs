@@ -3,16 +3,19 @@
 use crate::progress::{Progress, say};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
-use moe_by_hand::generate::{self, Decoder, Sampler, generate};
+use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tokens::Characters;
+use moe_by_hand::train::account::Account;
 use moe_by_hand::train::charts;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::metrics::{self, Log};
-use moe_by_hand::train::options::{Options, memory};
-use moe_by_hand::train::trainer::{CLIP, Trainer};
-use moe_by_hand::{hf, memory as available};
+use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::options::Options;
+use moe_by_hand::train::trainer::Trainer;
+use moe_by_hand::{hf, memory};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -86,6 +89,12 @@ pub(crate) struct Args {
     /// backward: less memory, more time, same bits
     #[arg(long)]
     recompute: bool,
+    /// The norm to which the gradient is clipped [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    clip: Option<f64>,
+    /// Decay of the weights of linear maps [default: 0.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    decay: Option<f64>,
     /// Steps between measurements of the validation loss [default: 200]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_every: Option<usize>,
@@ -115,17 +124,19 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let config = args.config(saved.as_ref())?;
     let options = args.options(saved.as_ref(), &config);
     options.validate(&config)?;
-    let need = memory(&config, &options, usize::MAX, threads);
-    available::check("training this model", need)?;
     let text = args.text(saved.as_ref())?;
     text.check(options.seq)?;
+    memory::check("the table of parameters", memory::table(&config))?;
+    let model = Model::new(config)?;
+    let adam = |layout: &_| AdamW::new(layout, options.decay, Decay::Weights);
+    let account = Account::new(&model, &options, text.id.bytes, threads, adam);
+    memory::check("training this model", account.total())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| {
         Error::input("--threads", threads, e, "give a smaller number")
     })?;
     let from = saved.as_ref().map(|c| c.state.step);
     pool.install(|| {
-        let model = Model::new(config)?;
         let trainer = match saved {
             Some(c) => Trainer::resume(model, text, options, c)?,
             None => Trainer::new(model, text, options)?,
@@ -134,7 +145,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             let cure = "choose another --out, or correct the permissions";
             fs::create_dir_all(&out).map_err(|e| Error::io(&out, e, cure))?;
         }
-        introduce(&trainer, threads, &out);
+        introduce(&trainer, threads, account.total(), &out);
         match from {
             Some(n) => say(format!("resumes after step {n}")),
             None if args.resume => say(format!(
@@ -212,6 +223,8 @@ impl Args {
             recompute: self.recompute || o.recompute,
             eval_every: self.eval_every.unwrap_or(o.eval_every),
             save_every: self.save_every.unwrap_or(o.save_every),
+            clip: self.clip.unwrap_or(o.clip),
+            decay: self.decay.unwrap_or(o.decay),
         }
     }
     fn text(&self, saved: Option<&Checkpoint>) -> Result<Text> {
@@ -250,7 +263,7 @@ fn last_run(name: &str) -> usize {
 }
 
 /// The first lines: what is trained, on what, how, and where it goes.
-fn introduce(t: &Trainer, threads: usize, out: &Path) {
+fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
     let (c, o, id) = (&t.model.config, t.options(), &t.text().id);
     say(format!(
         "model     {} parameters, of which a token uses {}",
@@ -264,13 +277,15 @@ fn introduce(t: &Trainer, threads: usize, out: &Path) {
     say(format!("text      {from}: {} bytes", id.bytes));
     say(format!("SHA-256   {}", id.sha256));
     say(format!(
-        "settings  {} steps of {} × {} × {} bytes, lr {}, clip {CLIP}, aux {}, \
-         z-loss {}, seed {}{}",
+        "settings  {} steps of {} × {} × {} bytes, lr {}, clip {}, decay {}, \
+         aux {}, z-loss {}, seed {}{}",
         o.steps,
         o.accumulate,
         o.batch,
         o.seq,
         o.lr,
+        o.clip,
+        o.decay,
         o.aux,
         o.z_loss,
         o.seed,
@@ -278,6 +293,7 @@ fn introduce(t: &Trainer, threads: usize, out: &Path) {
     ));
     let shards = t.shards();
     say(format!("threads   {threads}, and {shards} parts of a gradient"));
+    say(format!("memory    {} ({need} bytes)", memory::human(need)));
     say(format!("out       {}", quote(out)));
     if c.top_k == 1 {
         say("with one expert for each token its weight is always 1: the gate \
@@ -295,7 +311,7 @@ fn train(
     let logs = steps.div_ceil(2000);
     let mut log = Log::open(&out.join(metrics::FILE), t.steps_done())?;
     if !resumed {
-        save(&t, &log, out)?;
+        save(&mut t, &log, out)?;
     }
     let mut progress = Progress::new(t.steps_done(), steps);
     while !t.done() && !stop.load(Ordering::SeqCst) {
@@ -313,11 +329,11 @@ fn train(
         progress.step(&metrics, val);
         let stopped = stop.load(Ordering::SeqCst);
         if step.is_multiple_of(saves) && !last && !stopped {
-            save(&t, &log, out)?;
+            save(&mut t, &log, out)?;
         }
     }
     progress.finish();
-    save(&t, &log, out)?;
+    save(&mut t, &log, out)?;
     charts::draw(out)?;
     if !t.done() {
         let (done, out) = (t.steps_done(), quote(out));
@@ -335,7 +351,7 @@ fn train(
 }
 /// The checkpoint first: it refuses numbers that are not finite, and what
 /// others read follows from it.
-fn save(t: &Trainer, log: &Log, out: &Path) -> Result<()> {
+fn save(t: &mut Trainer, log: &Log, out: &Path) -> Result<()> {
     log.sync()?;
     t.save(&out.join(checkpoint::FILE))?;
     hf::save(out, &t.model, &t.params)
@@ -344,7 +360,7 @@ fn save(t: &Trainer, log: &Log, out: &Path) -> Result<()> {
 fn sample(t: &Trainer) -> Result<()> {
     let mut sampler = Sampler::new(0.8, 0, 1.0)?;
     let mut rng = Rng::named(t.options().seed, "sample");
-    let (mut text, mut all) = (generate::Characters::default(), String::new());
+    let (mut text, mut all) = (Characters::default(), String::new());
     let first = [usize::from(b'\n')];
     let each = |token| {
         all += text.push(token);

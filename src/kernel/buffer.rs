@@ -1,0 +1,199 @@
+//! Chapter: simd. Memory for numbers, and how much of it there would be.
+#![expect(unsafe_code, reason = "memory that is aligned")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::slice;
+
+/// What the address of every [`Buffer`] is a multiple of, in bytes: a cache
+/// line, which is also the longest vector.
+pub const ALIGN: usize = 64;
+
+/// A fixed number of values in memory of their own, at an address that is a
+/// multiple of [`ALIGN`]. It dereferences to a slice.
+///
+/// ```
+/// use moe_by_hand::kernel::buffer::{ALIGN, Buffer};
+/// let mut x = Buffer::new(3, 0.5f32);
+/// x[1] = 2.0;
+/// assert_eq!(x, [0.5, 2.0, 0.5]);
+/// assert_eq!(x.as_ptr().addr() % ALIGN, 0);
+/// ```
+pub struct Buffer<T> {
+    at: NonNull<T>,
+    len: usize,
+}
+// SAFETY: a buffer owns its values, as a vector does.
+unsafe impl<T: Send> Send for Buffer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Buffer<T> {}
+
+thread_local! {
+    /// Inside [`bytes`]: what buffers asked for so far.
+    static ASKED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The bytes of all buffers that `make` asks for on this thread, and what it
+/// made. The buffers have no memory and a length of 0: this is how the size of
+/// anything is known before it is taken, from the very code that takes it.
+///
+/// ```
+/// use moe_by_hand::kernel::buffer::{Buffer, bytes};
+/// let make = || (Buffer::new(1 << 60, 0.0f32), Buffer::new(3, 0usize));
+/// assert_eq!(bytes(make).0, (1 << 62) + 3 * size_of::<usize>() as u64);
+/// ```
+pub fn bytes<R>(make: impl FnOnce() -> R) -> (u64, R) {
+    /// Ends the count of this call, also when `make` panics.
+    struct Outer(Option<u64>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            let inner = ASKED.get().unwrap_or_default();
+            ASKED.set(self.0.map(|outer| outer.saturating_add(inner)));
+        }
+    }
+    let outer = Outer(ASKED.replace(Some(0)));
+    let made = make();
+    let asked = ASKED.get().unwrap_or_default();
+    drop(outer);
+    (asked, made)
+}
+
+impl<T: Copy> Buffer<T> {
+    /// `len` times `value`.
+    ///
+    /// # Panics
+    /// If the system has not that much memory, or no program can.
+    #[track_caller]
+    pub fn new(len: usize, value: T) -> Self {
+        Self::filled(len, |_| value)
+    }
+}
+impl<T> Buffer<T> {
+    /// The value of `f` at each index.
+    #[track_caller]
+    fn filled(len: usize, f: impl Fn(usize) -> T) -> Self {
+        if let Some(asked) = ASKED.get() {
+            let size = (size_of::<T>() as u64).saturating_mul(len as u64);
+            ASKED.set(Some(asked.saturating_add(size)));
+            return Self::default();
+        }
+        let layout = Self::layout(len);
+        if layout.size() == 0 {
+            return Self { at: NonNull::dangling(), len };
+        }
+        // SAFETY: the size is not 0.
+        let Some(at) = NonNull::new(unsafe { alloc(layout) }.cast::<T>())
+        else {
+            handle_alloc_error(layout)
+        };
+        for i in 0..len {
+            // SAFETY: there is memory for `len` values.
+            unsafe { at.add(i).write(f(i)) };
+        }
+        Self { at, len }
+    }
+    #[track_caller]
+    fn layout(len: usize) -> Layout {
+        let layout = Layout::array::<T>(len);
+        let layout = layout.and_then(|l| l.align_to(ALIGN));
+        layout.unwrap_or_else(|_| panic!("{len} values are too many"))
+    }
+}
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        let layout = Self::layout(self.len);
+        if layout.size() > 0 {
+            // SAFETY: it was allocated with this layout. The values are
+            // `Copy`, since only such can be put in, so nothing is to be done
+            // for them.
+            unsafe { dealloc(self.at.as_ptr().cast(), layout) }
+        }
+    }
+}
+impl<T> Default for Buffer<T> {
+    /// No values.
+    fn default() -> Self {
+        Self { at: NonNull::dangling(), len: 0 }
+    }
+}
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `len` values were written there; where there are none, a
+        // dangling pointer is allowed.
+        unsafe { slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+}
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, and nobody else has a reference.
+        unsafe { slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
+    }
+}
+impl<T: Copy> From<&[T]> for Buffer<T> {
+    fn from(x: &[T]) -> Self {
+        Self::filled(x.len(), |i| x[i])
+    }
+}
+impl<T: Copy> From<Vec<T>> for Buffer<T> {
+    fn from(x: Vec<T>) -> Self {
+        x.as_slice().into()
+    }
+}
+impl<T: Copy> FromIterator<T> for Buffer<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        values.into_iter().collect::<Vec<T>>().into()
+    }
+}
+impl<T: Clone> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        Self::filled(self.len, |i| self[i].clone())
+    }
+}
+impl<T: fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+impl<T: PartialEq<U>, U> PartialEq<Buffer<U>> for Buffer<T> {
+    fn eq(&self, other: &Buffer<U>) -> bool {
+        **self == **other
+    }
+}
+impl<T: PartialEq<U>, U> PartialEq<[U]> for Buffer<T> {
+    fn eq(&self, other: &[U]) -> bool {
+        **self == *other
+    }
+}
+impl<T: PartialEq<U>, U> PartialEq<Vec<U>> for Buffer<T> {
+    fn eq(&self, other: &Vec<U>) -> bool {
+        **self == **other
+    }
+}
+impl<T: PartialEq<U>, U> PartialEq<Buffer<U>> for Vec<T> {
+    fn eq(&self, other: &Buffer<U>) -> bool {
+        **self == **other
+    }
+}
+impl<T: PartialEq<U>, U, const N: usize> PartialEq<[U; N]> for Buffer<T> {
+    fn eq(&self, other: &[U; N]) -> bool {
+        **self == *other
+    }
+}
+impl<'a, T> IntoIterator for &'a Buffer<T> {
+    type Item = &'a T;
+    type IntoIter = slice::Iter<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+impl<'a, T> IntoIterator for &'a mut Buffer<T> {
+    type Item = &'a mut T;
+    type IntoIter = slice::IterMut<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
