@@ -1,4 +1,4 @@
-//! Chapter 1. The chapters, whose Rust examples are doc tests; `cargo book
+//! Chapter: proof. The chapters, whose Rust examples are doc tests; `cargo book
 //! check` finds those that are missing here.
 
 #[doc = include_str!("../book/src/how-to-read.md")]

@@ -1,4 +1,4 @@
-//! Chapter 22 (sampling) and 23 (the cache). One token after another.
+//! Chapter: sampling, kv-cache. One token after another.
 
 use crate::block::{Block, BlockActs};
 use crate::config::Config;

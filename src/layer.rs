@@ -1,4 +1,4 @@
-//! Chapter 4. What a layer is.
+//! Chapter: gradcheck. What a layer is.
 
 use crate::params::Params;
 use crate::real::Real;

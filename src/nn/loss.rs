@@ -1,4 +1,4 @@
-//! Chapter 19 (cross-entropy) and 17 (the balance of the experts).
+//! Chapter: cross-entropy, balance. The losses.
 
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;

@@ -1,4 +1,4 @@
-//! Chapter 15. The router: softmax, the k largest, renormalized.
+//! Chapter: router. The router: softmax, the k largest, renormalized.
 
 use crate::kernel::matrix::Set;
 use crate::kernel::softmax::{softmax_backward, softmax_forward};

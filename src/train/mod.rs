@@ -1,5 +1,5 @@
-//! Chapter 21. Training: the gradient of a batch, the optimizer, the schedule,
-//! the data, the checkpoints, and the loop that joins them.
+//! Chapter: training. Training: the gradient of a batch, the optimizer, the
+//! schedule, the data, the checkpoints, and the loop that joins them.
 pub mod charts;
 pub mod checkpoint;
 pub mod data;

@@ -1,4 +1,4 @@
-//! Chapter 20. AdamW, its decay groups, and clipping: one pass over θ.
+//! Chapter: optimizer. AdamW, its decay groups, and clipping: one pass over θ.
 
 use crate::kernel::vector::{CHUNK, sum_of_squares};
 use crate::params::{Layout, Params, Role};

@@ -1,4 +1,4 @@
-//! Chapter 21. The settings of a run, and the memory it takes.
+//! Chapter: training. The settings of a run, and the memory it takes.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
