@@ -455,7 +455,7 @@ fn style() -> String {
          .moe-figure .dashed{{stroke-dasharray:6 3}}"
     )
 }
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }
