@@ -1,4 +1,4 @@
-//! Chapter 11. The pre-norm block: two residual steps.
+//! Chapter: block. The pre-norm block: two residual steps.
 
 use crate::config::Config;
 use crate::kernel::buffer::Buffer;

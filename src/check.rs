@@ -1,4 +1,5 @@
-//! Chapter 4. The list of proofs: for each equation, what is measured of it.
+//! Chapter: gradcheck. The list of proofs: for each equation, what is measured
+//! of it.
 //!
 //! `tests/` runs this list, `moe check` prints it, and the book's map shows
 //! its errors. What it measures are the rungs T1 to T5 and T7.
@@ -28,18 +29,18 @@ pub struct Check {
 
 /// Every proof, in the order of the chapters.
 pub static CHECKS: &[Check] = &[
-    // Chapter 3
+    // Chapter: matmul
     check("matmul", kernels::matmul),
     check("matmul-transposed-b", kernels::matmul_transposed_b),
     check("matmul-backward", kernels::matmul_backward),
-    // Chapter 4
+    // Chapter: gradcheck
     check("dual-number", kernels::dual_number),
-    // Chapter 5
+    // Chapter: random
     check("prng-lcg", training::prng_lcg),
     check("gaussian-box-muller", training::box_muller),
     check("init-he", training::init_he),
     check("init-residual", training::init_residual),
-    // Chapter 6
+    // Chapter: softmax
     check("lse-forward", kernels::lse_forward),
     check("lse-backward", kernels::lse_backward),
     check("softmax-forward", kernels::softmax_forward),
@@ -48,12 +49,12 @@ pub static CHECKS: &[Check] = &[
         kernels::softmax_backward,
         &["softmax-forward"],
     ),
-    // Chapter 7
+    // Chapter: silu
     check("silu-forward", kernels::silu_forward),
     check("silu-backward", kernels::silu_backward),
     check("glu-forward", kernels::glu_forward),
     composed("glu-backward", kernels::glu_backward, &["silu-backward"]),
-    // Chapter 8
+    // Chapter: linear
     check("linear-forward", layers::linear_forward),
     composed(
         "linear-backward-input",
@@ -68,7 +69,7 @@ pub static CHECKS: &[Check] = &[
     composed("linear-backward", layers::linear_backward, &["matmul-backward"]),
     check("embedding-forward", kernels::embedding_forward),
     check("embedding-backward", kernels::embedding_backward),
-    // Chapter 9
+    // Chapter: rmsnorm
     check("rmsnorm-forward", kernels::rmsnorm_forward),
     check("rmsnorm-backward", kernels::rmsnorm_backward),
     check("rmsnorm-backward-gamma", kernels::rmsnorm_backward_gamma),
@@ -82,7 +83,7 @@ pub static CHECKS: &[Check] = &[
         kernels::rmsnorm_orthogonal,
         &["rmsnorm-backward"],
     ),
-    // Chapter 10
+    // Chapter: swiglu
     check("swiglu-forward", layers::swiglu_forward),
     composed(
         "swiglu-backward",
@@ -94,14 +95,14 @@ pub static CHECKS: &[Check] = &[
         layers::swiglu_backward,
         &["swiglu-backward"],
     ),
-    // Chapter 11
+    // Chapter: block
     check("block-forward", layers::block_forward),
     composed(
         "residual-backward",
         layers::residual_backward,
         &["rmsnorm-layer-backward", "attention-layer-backward", "moe-backward"],
     ),
-    // Chapter 12
+    // Chapter: attention
     check("causal-mask", kernels::causal_mask),
     composed(
         "causal-softmax-backward",
@@ -115,21 +116,21 @@ pub static CHECKS: &[Check] = &[
         &["matmul-backward", "causal-softmax-backward"],
     ),
     check("attention-delta", kernels::attention_delta),
-    // Chapter 13
+    // Chapter: heads
     composed("gqa-reduce", kernels::gqa_reduce, &["attention-backward"]),
     composed(
         "attention-layer-backward",
         layers::attention_backward,
         &["linear-backward", "rope-backward", "attention-backward"],
     ),
-    // Chapter 14
+    // Chapter: rope
     check("rope-frequencies", kernels::rope_frequencies),
     check("rope-ntk-base", kernels::rope_ntk_base),
     check("rope-rotation", kernels::rope_rotation),
     check("rope-relative", kernels::rope_relative),
     check("rope-backward", kernels::rope_backward),
     check("rope-layout", layers::rope_layout),
-    // Chapter 15
+    // Chapter: router
     check("router-topk", kernels::router_topk),
     check("topk-renorm-backward", kernels::topk_renorm_backward),
     composed(
@@ -147,7 +148,7 @@ pub static CHECKS: &[Check] = &[
             "z-loss-backward",
         ],
     ),
-    // Chapter 16
+    // Chapter: experts
     check("moe-dispatch", kernels::moe_dispatch),
     check("moe-gather", kernels::moe_gather),
     check("moe-gather-backward", kernels::moe_gather_backward),
@@ -166,7 +167,7 @@ pub static CHECKS: &[Check] = &[
         ],
     ),
     check("moe-permutation", layers::moe_permutation),
-    // Chapter 17
+    // Chapter: balance
     check("aux-load-balance", kernels::balance_forward),
     check("aux-backward", kernels::balance_backward),
     composed(
@@ -176,7 +177,7 @@ pub static CHECKS: &[Check] = &[
     ),
     check("z-loss", model::z_loss),
     composed("z-loss-backward", kernels::z_loss_backward, &["softmax-forward"]),
-    // Chapter 18
+    // Chapter: model
     check("model-forward", model::forward),
     composed(
         "model-backward",
@@ -189,26 +190,26 @@ pub static CHECKS: &[Check] = &[
         ],
     ),
     check("loss-total", model::loss_total),
-    // Chapter 19
+    // Chapter: cross-entropy
     check("cross-entropy", kernels::cross_entropy),
     check("cross-entropy-grad", kernels::cross_entropy_grad),
     check("perplexity", training::perplexity),
-    // Chapter 20
+    // Chapter: optimizer
     check("grad-clip-global", training::clip),
     check("adam-bias-correction", training::bias_correction),
     check("adamw", training::adamw),
     check("lr-warmup", training::warmup),
     check("lr-cosine", training::cosine),
-    // Chapter 22
+    // Chapter: sampling
     check("sample-temperature", sampling::temperature),
     check("sample-top-k", sampling::top_k),
     check("sample-top-p", sampling::top_p),
     check("sample-inverse-cdf", sampling::inverse_cdf),
-    // Chapter 23
+    // Chapter: kv-cache
     check("kv-cache", layers::kv_cache),
-    // Chapter 24
+    // Chapter: measuring
     composed("recompute", model::recompute, &["model-backward"]),
-    // Chapter 26
+    // Chapter: parallel
     composed("shard-sum", model::shard_sum, &["model-backward"]),
 ];
 const fn check(id: &'static str, run: fn() -> Report) -> Check {

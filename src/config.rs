@@ -1,4 +1,4 @@
-//! Chapter 18. The sizes of a model, the rules between them, and Hugging
+//! Chapter: model. The sizes of a model, the rules between them, and Hugging
 //! Face's `config.json`.
 
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Chapter 1. What can go wrong outside the program, in one line each: the
+//! Chapter: proof. What can go wrong outside the program, in one line each: the
 //! thing, its value, the rule, what to do.
 
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! Chapter 21. Line charts as SVG, for `loss.svg` and `experts.svg`.
+//! Chapter: training. Line charts as SVG, for `loss.svg` and `experts.svg`.
 //!
 //! Our own writer, because a figure that stands in a book and in a README has
 //! to follow the reader's light or dark theme, bring no fonts, say in words
@@ -455,7 +455,7 @@ fn style() -> String {
          .moe-figure .dashed{{stroke-dasharray:6 3}}"
     )
 }
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }

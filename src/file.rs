@@ -1,4 +1,4 @@
-//! Chapter 21. Files that are whole or not there.
+//! Chapter: training. Files that are whole or not there.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

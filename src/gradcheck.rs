@@ -1,5 +1,5 @@
-//! Chapter 4. Any hand-written backward against central differences (T1) and
-//! against dual numbers (T2).
+//! Chapter: gradcheck. Any hand-written backward against central differences
+//! (T1) and against dual numbers (T2).
 //!
 //! Both use a random cotangent ȳ: with ones, the sum of a softmax is constant
 //! and a wrong backward of it passes. Both run in f64, on every tensor by

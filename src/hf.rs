@@ -1,4 +1,5 @@
-//! Chapter 27. Hugging Face's files: names, layout, and reading with care.
+//! Chapter: scaling-out. Hugging Face's files: names, layout, and reading with
+//! care.
 //!
 //! A model is a directory with `config.json` and `model.safetensors`. There a
 //! linear map is [out, in], and the rotary positions pair column i of a head

@@ -61,6 +61,3 @@ pub mod train;
 pub mod check;
 
 pub mod oracle;
-
-#[cfg(doctest)]
-mod book;

@@ -1,5 +1,5 @@
-//! Chapter 18. How much memory and work a model takes, asked before any of it
-//! is taken.
+//! Chapter: model. How much memory and work a model takes, asked before any of
+//! it is taken.
 
 use crate::config::Config;
 use crate::error::{Error, Result};

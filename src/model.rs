@@ -1,4 +1,4 @@
-//! Chapter 18. The whole network: embedding, blocks, norm, head; and its
+//! Chapter: model. The whole network: embedding, blocks, norm, head; and its
 //! backward, the same list read upward.
 
 use crate::block::Block;

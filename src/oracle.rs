@@ -1,4 +1,4 @@
-//! Chapter 4. The oracle: our numbers against those of `PyTorch`.
+//! Chapter: gradcheck. The oracle: our numbers against those of `PyTorch`.
 //!
 //! A reference directory holds a model and what Hugging Face's Mixtral makes
 //! of it in f64: activations, losses, every gradient, optimizer steps, greedy

@@ -1,5 +1,5 @@
-//! Chapter 18. θ: all parameters in one vector, a table of named ranges, and
-//! handles into it.
+//! Chapter: model. θ: all parameters in one vector, a table of named ranges,
+//! and handles into it.
 //!
 //! A gradient is a vector of the same layout, and so are the optimizer's
 //! moments. Initializing, clipping, stepping, counting, saving and checking

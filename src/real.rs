@@ -1,5 +1,5 @@
-//! Chapter 4. The numbers that everything runs on: f32 to train, f64 to
-//! check, and dual numbers, which carry an exact derivative along.
+//! Chapter: gradcheck. The numbers that everything runs on: f32 to train, f64
+//! to check, and dual numbers, which carry an exact derivative along.
 
 use std::fmt::Debug;
 use std::iter::Sum;

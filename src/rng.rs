@@ -1,4 +1,4 @@
-//! Chapter 5. Random numbers that a seed and a name determine.
+//! Chapter: random. Random numbers that a seed and a name determine.
 
 use crate::real::Real;
 

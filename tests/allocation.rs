@@ -1,5 +1,5 @@
-//! Chapter 24. Nothing allocates in a steady training step, and recomputing
-//! saves the memory it is for: by the allocator that counts.
+//! Chapter: measuring. Nothing allocates in a steady training step, and
+//! recomputing saves the memory it is for: by the allocator that counts.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::{BYTES, COUNT, COUNTED, ONE};

@@ -1,4 +1,4 @@
-//! Chapter 25. `moe bench-report`: what it shows, and what it refuses.
+//! Chapter: simd. `moe bench-report`: what it shows, and what it refuses.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Chapter 1. `moe converge`: the prior art's demonstration, taken apart.
+//! Chapter: proof. `moe converge`: the prior art's demonstration, taken apart.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use serde_json::Value;

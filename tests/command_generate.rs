@@ -1,4 +1,4 @@
-//! Chapter 22. `moe generate`, as a user meets it.
+//! Chapter: sampling. `moe generate`, as a user meets it.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use moe_by_hand::config::Config;

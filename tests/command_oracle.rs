@@ -1,4 +1,4 @@
-//! Chapter 4. `moe oracle`: what it says, and how it ends.
+//! Chapter: gradcheck. `moe oracle`: what it says, and how it ends.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::edit::Dir;

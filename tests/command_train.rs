@@ -1,5 +1,5 @@
-//! Chapter 21. `moe train` as a user runs it: killed and resumed, stopped
-//! politely, and told nonsense.
+//! Chapter: training. `moe train` as a user runs it: killed and resumed,
+//! stopped politely, and told nonsense.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

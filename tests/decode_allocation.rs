@@ -1,4 +1,4 @@
-//! Chapter 23. After its first allocation, decoding allocates nothing.
+//! Chapter: kv-cache. After its first allocation, decoding allocates nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use crate::{COUNT, COUNTED, ONE};

@@ -1,5 +1,6 @@
-//! Chapter 4. Rung T9: equations, code, tests and proofs are complete against
-//! each other. That this can fail is tested here and in `book/registry`.
+//! Chapter: gradcheck. Rung T9: equations, code, tests and proofs are complete
+//! against each other. That this can fail is tested here and in
+//! `book/registry`.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 use moe_by_hand::check::CHECKS;

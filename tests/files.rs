@@ -1,5 +1,5 @@
-//! Chapter 27. Hugging Face's files, both ways, and every way they can be
-//! wrong.
+//! Chapter: scaling-out. Hugging Face's files, both ways, and every way they
+//! can be wrong.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::edit::{Dir, Tensor, Tensors};

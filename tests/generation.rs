@@ -1,4 +1,4 @@
-//! Chapter 22 and 23. What must hold of sampling and of the cache.
+//! Chapter: sampling, kv-cache. What must hold of sampling and of the cache.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use moe_by_hand::config::Config;

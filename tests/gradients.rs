@@ -1,4 +1,4 @@
-//! Chapter 4. Every equation of `equations.toml` by its proof in
+//! Chapter: gradcheck. Every equation of `equations.toml` by its proof in
 //! `src/check.rs`: one test each, with the literal id.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 

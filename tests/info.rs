@@ -1,4 +1,4 @@
-//! Chapter 18. `moe info`: what a model takes, from its sizes alone.
+//! Chapter: model. `moe info`: what a model takes, from its sizes alone.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::Value;

@@ -1,5 +1,6 @@
-//! Chapter 18. Arrows point down only: each module of the library uses those
-//! below it, each file says where it belongs, and `unsafe` stands in one file.
+//! Chapter: model. Arrows point down only: each module of the library uses
+//! those below it, each file says where it belongs, and `unsafe` stands in one
+//! file.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! Chapter 4. Rung T8, the tester is tested: every planted mistake has to be
-//! caught, and the same code without a mistake has to pass.
+//! Chapter: gradcheck. Rung T8, the tester is tested: every planted mistake has
+//! to be caught, and the same code without a mistake has to pass.
 //!
 //! `cargo test --test proofs mutants:: -- --nocapture` prints the table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

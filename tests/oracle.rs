@@ -1,5 +1,5 @@
-//! Chapter 4. T6: activations, losses, every gradient, optimizer steps and
-//! greedy tokens against `PyTorch`; and that this comparison can fail.
+//! Chapter: gradcheck. T6: activations, losses, every gradient, optimizer steps
+//! and greedy tokens against `PyTorch`; and that this comparison can fail.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::edit::{Dir, Tensor, Tensors};

@@ -1,4 +1,4 @@
-//! Chapter 9. What a student hands in: a layer of its own in one file,
+//! Chapter: rmsnorm. What a student hands in: a layer of its own in one file,
 //! checked in one line.
 #![allow(missing_docs, reason = "a student's file")]
 

@@ -1,4 +1,5 @@
-//! Chapter 21. What must hold of training as a whole, through the library.
+//! Chapter: training. What must hold of training as a whole, through the
+//! library.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use moe_by_hand::config::Config;

@@ -1,4 +1,5 @@
-//! Chapter 24. The scenarios that the prior art measures, and some more.
+//! Chapter: measuring. The scenarios that the prior art measures, and some
+//! more.
 //!
 //! `cargo bench` measures all, `cargo bench -- FILTER` some, `cargo bench --
 //! --quick` all roughly; each writes what ran to `target/scenarios.json`, for

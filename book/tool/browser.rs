@@ -66,7 +66,7 @@ pub fn picture(html: &Path, file: &Path) -> Result<()> {
     // In a frame, which scrolls to the equation before it is looked at.
     let page = Html(format!(
         "<!DOCTYPE html><body style=\"margin:0\"><iframe \
-         src=\"09-rmsnorm.html#eq-rmsnorm-backward\" \
+         src=\"rmsnorm.html#eq-rmsnorm-backward\" \
          style=\"border:0;width:{width}px;height:{height}px\"></iframe>"
     ));
     let app = Router::new()

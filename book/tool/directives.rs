@@ -1,51 +1,22 @@
 //! The directives of a chapter become Markdown and HTML: numbered equations
-//! with links to code and proof, quoted source, figures, generated pages.
+//! with links to code and proof, quoted source, figures, numbers of chapters
+//! and exercises, generated pages.
 
-use crate::measure::{self, Measured};
-use crate::{chapters, figures, guard, pages, typeset};
-use anyhow::{Context, Result, bail};
-use mdbook_preprocessor::book::{Book, BookItem, SectionNumber};
+use crate::chapters::numbered;
+use crate::facts::Facts;
+use crate::formula::{self, Written};
+use crate::text::{all_well, escape, html, link, page_of};
+use crate::{figures, guard, pages, rules, typeset};
+use anyhow::{Context, Result};
+use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
-use registry::{Equation, Place, Places, Registry, Sources, Target};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use registry::{Call, Target};
 
 /// The step that comes before mdbook-katex.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Directives {
     /// Print what is wrong, and go on.
     pub draft: bool,
-}
-
-/// All that pages are made of.
-pub struct Facts {
-    /// The top of the project.
-    pub root: PathBuf,
-    /// The equations.
-    pub registry: Registry,
-    /// The code.
-    pub sources: Sources,
-    /// Where each equation is computed and proven, by id.
-    pub places: BTreeMap<String, Places>,
-    /// Where each equation is shown, by id.
-    pub shown: BTreeMap<String, Shown>,
-    /// Pages that quote an item, by `file.rs::item`.
-    pub quoted: BTreeMap<String, Vec<String>>,
-    /// The page of the equation map, if there is one.
-    pub map: Option<String>,
-    /// What was measured.
-    pub measured: Measured,
-}
-
-/// Where an equation is shown.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// Chapter and place in it.
-    pub number: (u32, u32),
-    /// The file of the chapter: `09-rmsnorm.md`.
-    pub file: String,
-    /// The name of the chapter.
-    pub chapter: String,
 }
 
 impl Preprocessor for Directives {
@@ -61,20 +32,26 @@ impl Preprocessor for Directives {
         let root = ctx.root.parent().context("the book lies at no project")?;
         guard::config(ctx)?;
         typeset::load(root);
-        let problems = faults(root)?;
+        let problems = rules::faults(root)?;
         if !self.draft {
             all_well(&problems)?;
         }
+        book.for_each_chapter_mut(|chapter| {
+            chapter.content = chapter.content.replace("\r\n", "\n");
+        });
         let facts = Facts::gather(root, &book)?;
-        let src = ctx.root.join(&ctx.config.book.src);
         let mut faults = Vec::new();
         book.for_each_chapter_mut(|chapter| {
-            let file = chapter.source_path.clone().unwrap_or_default();
-            let number = chapters::number(&file.display().to_string());
+            let path = chapter.source_path.clone().unwrap_or_default();
+            let file = path.display().to_string();
+            let number = facts.number(&file);
+            let written = facts.chapters.iter().find(|c| c.file == file);
+            let text = written.map_or("", |c| &c.text);
+            let written = Written { file: &file, text };
+            let text = formula::mark(&chapter.content, &written, &mut faults);
+            let text = facts.expand(&text, number);
+            chapter.content = formula::hide_backticks(&text);
             chapter.number = number.map(|n| SectionNumber::new([n]));
-            guard::mark(chapter, &src, &mut faults);
-            let text = facts.expand(&chapter.content);
-            chapter.content = guard::hide_backticks(&text);
         });
         if !self.draft {
             all_well(&faults)?;
@@ -86,103 +63,57 @@ impl Preprocessor for Directives {
     }
 }
 
-/// Whatever does not fit together in equations, code, tests and chapters.
-pub(crate) fn faults(root: &Path) -> Result<Vec<String>> {
-    let problems = registry::problems(root).into_iter();
-    let mut problems: Vec<_> = problems.map(|p| p.to_string()).collect();
-    for fault in chapters::faults(root)? {
-        if !problems.contains(&fault) {
-            problems.push(fault);
-        }
-    }
-    Ok(problems)
-}
-
-/// An error that says all of them, if there are any.
-pub(crate) fn all_well(problems: &[String]) -> Result<()> {
-    match problems {
-        [] => Ok(()),
-        [one] => bail!("{one}"),
-        many => bail!("{} faults\n  {}", many.len(), many.join("\n  ")),
-    }
-}
-
 impl Facts {
-    /// Reads registry, sources and measurements, and finds what is shown where.
-    fn gather(root: &Path, book: &Book) -> Result<Facts> {
-        let mut facts = Facts {
-            root: root.to_path_buf(),
-            registry: Registry::load(root)?,
-            sources: Sources::load(root)?,
-            places: BTreeMap::new(),
-            shown: BTreeMap::new(),
-            quoted: BTreeMap::new(),
-            map: None,
-            measured: measure::last(root),
-        };
-        // In a draft some code may be missing: its equations have no places.
-        let places = registry::places(root).unwrap_or_default();
-        facts.places = places.into_iter().map(|p| (p.id.clone(), p)).collect();
-        for item in book.iter() {
-            let BookItem::Chapter(chapter) = item else { continue };
-            let path = chapter.source_path.clone().unwrap_or_default();
-            let file = path.display().to_string();
-            let mut count = 0;
-            registry::rewrite(&chapter.content, |call| {
-                let argument = call.argument.to_string();
-                match (call.verb, chapters::number(&file)) {
-                    ("eq", Some(of)) => {
-                        count += 1;
-                        let shown = Shown {
-                            number: (of, count),
-                            file: file.clone(),
-                            chapter: chapter.name.clone(),
-                        };
-                        facts.shown.entry(argument).or_insert(shown);
-                    }
-                    ("code", _) => {
-                        let pages = facts.quoted.entry(argument).or_default();
-                        if !pages.contains(&file) {
-                            pages.push(file.clone());
-                        }
-                    }
-                    ("equation-map", _) => facts.map = Some(file.clone()),
-                    _ => {}
-                }
-                None
-            });
-        }
-        Ok(facts)
-    }
-
-    /// A chapter's text with its directives carried out.
-    fn expand(&self, text: &str) -> String {
-        registry::rewrite(text, |call| {
-            let argument = call.argument;
-            let made = match call.verb {
-                "eq" => self.equation(argument),
-                "ref" => self.reference(argument),
-                "code" => self.code(argument),
-                "figure" => figures::figure(&self.root, argument),
-                "equation-map" => Ok(pages::equation_map(self)),
-                "notation" => pages::notation(self),
-                "symbol-index" => Ok(pages::symbol_index(self)),
-                "code-index" => Ok(pages::code_index(self)),
-                _ => return None,
-            };
+    /// The text of the chapter of this number, with its directives carried
+    /// out and the number before its title.
+    fn expand(&self, text: &str, number: Option<u32>) -> String {
+        let text = registry::rewrite(text, |call| {
+            let made = self.made(call, number).transpose()?;
             // Only a draft comes this far with something missing.
             Some(made.unwrap_or_else(|e| {
-                let verb = call.verb;
+                let (verb, argument) = (call.verb, call.argument);
                 let e = escape(&format!("{verb} {argument}: {e:#}"));
                 format!("<span class=\"problem\">{e}</span>")
             }))
-        })
+        });
+        match (number, text.strip_prefix("# ")) {
+            (Some(number), Some(text)) => format!("# {number}. {text}"),
+            _ => text,
+        }
     }
 
-    fn shown(&self, id: &str) -> Result<(&Equation, &Shown)> {
-        let equation = self.registry.get(id).context("no such equation")?;
-        let shown = self.shown.get(id).context("is shown in no chapter")?;
-        Ok((equation, shown))
+    /// What a directive becomes; `None` is for mdBook's own.
+    fn made(&self, call: &Call, of: Option<u32>) -> Result<Option<String>> {
+        let argument = call.argument;
+        Ok(Some(match call.verb {
+            "eq" => self.equation(argument)?,
+            "ref" => self.reference(argument)?,
+            "chapter" => self.chapter("Chapter ", argument)?,
+            "number" => self.chapter("", argument)?,
+            "exercise" => self.exercise(argument, of)?,
+            "code" => self.code(argument)?,
+            "figure" => figures::figure(&self.root, argument)?,
+            "equation-map" => pages::equation_map(self),
+            "notation" => pages::notation(self)?,
+            "symbol-index" => pages::symbol_index(self),
+            "code-index" => pages::code_index(self),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// `{{#exercise 5}}` begins an exercise of this chapter, and
+    /// `{{#exercise slug 5}}` is a link to one.
+    fn exercise(&self, argument: &str, of: Option<u32>) -> Result<String> {
+        let Some((slug, n)) = argument.split_once(' ') else {
+            let of = of.context("this page has no number for it")?;
+            let n = argument;
+            return Ok(format!(
+                "<span id=\"exercise-{n}\">Exercise {of}.{n}</span>"
+            ));
+        };
+        let (chapter, number) = numbered(&self.chapters, slug)?;
+        let page = html(&chapter.file);
+        Ok(format!("<a href=\"{page}#exercise-{n}\">Exercise {number}.{n}</a>"))
     }
 
     /// `{{#eq id}}`
@@ -212,7 +143,7 @@ impl Facts {
             before => format!("{before}\u{a0}·\u{a0}{last}"),
         };
         let place = format!("equations.toml: [{id}]");
-        let tex = guard::formula(&place, &equation.tex, true);
+        let tex = formula::formula(&place, &equation.tex, true);
         let number = shown.number();
         Ok(format!(
             "\n<figure class=\"equation\" id=\"eq-{id}\">\n\
@@ -220,16 +151,6 @@ impl Facts {
              <a class=\"number\" href=\"#eq-{id}\" \
              aria-label=\"Equation {number}\">({number})</a>\n\
              <figcaption>{caption}</figcaption>\n</figure>\n"
-        ))
-    }
-
-    /// `{{#ref id}}`
-    pub(crate) fn reference(&self, id: &str) -> Result<String> {
-        let (equation, shown) = self.shown(id)?;
-        let (name, page) = (escape(&equation.name), html(&shown.file));
-        let number = shown.number();
-        Ok(format!(
-            "<a href=\"{page}#eq-{id}\" title=\"{name}\">({number})</a>"
         ))
     }
 
@@ -245,34 +166,4 @@ impl Facts {
             page_of(file, first)
         ))
     }
-}
-
-impl Shown {
-    /// `9.4`
-    pub fn number(&self) -> String {
-        format!("{}.{}", self.number.0, self.number.1)
-    }
-}
-
-/// The page of a chapter's file.
-pub(crate) fn html(file: &str) -> String {
-    format!("{}.html", file.trim_end_matches(".md"))
-}
-
-/// A line of a source page; all chapters lie beside the folder `source`.
-pub(crate) fn page_of(file: &str, line: usize) -> String {
-    format!("source/{file}.html#L{line}")
-}
-
-/// The item, linked to its line.
-pub(crate) fn link(target: &Target, place: &Place) -> String {
-    let page = page_of(&place.file, place.line);
-    let item = escape(&target.item);
-    format!("<a href=\"{page}\" title=\"{place}\"><code>{item}</code></a>")
-}
-
-/// Text as HTML.
-pub(crate) fn escape(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
 }

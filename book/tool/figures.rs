@@ -6,9 +6,8 @@
 //! `chart`, lines over axes, or `drawing`, boxes and arrows.
 
 use crate::chart::{self, Figure, Guide, Line, Mark, Panel, Scale, Side, thin};
-use crate::directives::escape;
 use crate::drawing;
-use crate::measure::hex;
+use crate::text::{escape, hex};
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
 use sha2::{Digest, Sha256};
@@ -53,7 +52,7 @@ pub fn figure(root: &Path, name: &str) -> Result<String> {
 pub fn load(root: &Path, name: &str) -> Result<Drawing> {
     let drawing = draw(root, name)?;
     let file = format!("book/src/figures/{name}.svg");
-    let drawn = fs::read_to_string(root.join(&file)).unwrap_or_default();
+    let drawn = registry::read(root, &file).unwrap_or_default();
     ensure!(
         drawn == drawing.svg,
         "{file} is not drawn from book/figures/{name}.csv; run \
@@ -65,38 +64,22 @@ pub fn load(root: &Path, name: &str) -> Result<Drawing> {
 /// Draws every figure, and says which.
 pub fn draw_all(root: &Path) -> Result<Vec<String>> {
     let mut drawn = Vec::new();
-    let Ok(folder) = fs::read_dir(root.join("book/figures")) else {
-        return Ok(drawn);
-    };
-    for entry in folder {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let Some(name) = name.strip_suffix(".csv") else { continue };
-        let svg = draw(root, name)?.svg;
+    for name in names(root, "book/figures", "csv")? {
+        let svg = draw(root, &name)?.svg;
         fs::create_dir_all(root.join("book/src/figures"))?;
         let file = format!("book/src/figures/{name}.svg");
         fs::write(root.join(&file), svg)?;
         drawn.push(file);
     }
-    drawn.sort();
     Ok(drawn)
 }
 
 /// Every drawing has its data, and all data its drawing.
-pub fn faults(root: &Path) -> Vec<String> {
-    let names = |folder: &str, ext: &str| -> Vec<String> {
-        let entries = fs::read_dir(root.join(folder)).into_iter().flatten();
-        let names = entries.flatten().map(|e| e.file_name());
-        let names = names
-            .filter_map(|n| Some(n.to_str()?.strip_suffix(ext)?.to_string()));
-        names.collect()
-    };
-    let mut faults: Vec<String> = names("book/figures", ".csv")
-        .iter()
-        .filter_map(|name| load(root, name).err())
-        .map(|e| format!("{e:#}"))
-        .collect();
-    let data = names("book/figures", ".csv");
-    let drawings = names("book/src/figures", ".svg");
+pub fn faults(root: &Path) -> Result<Vec<String>> {
+    let data = names(root, "book/figures", "csv")?;
+    let drawings = names(root, "book/src/figures", "svg")?;
+    let unfit = data.iter().filter_map(|name| load(root, name).err());
+    let mut faults: Vec<_> = unfit.map(|e| format!("{e:#}")).collect();
     for name in drawings.iter().filter(|n| !data.contains(n)) {
         faults.push(format!(
             "book/src/figures/{name}.svg: no program makes it; write its data \
@@ -104,15 +87,23 @@ pub fn faults(root: &Path) -> Vec<String> {
         ));
     }
     faults.sort();
-    faults
+    Ok(faults)
+}
+
+/// The files of a folder that end in `.ext`, without that end, sorted.
+fn names(root: &Path, folder: &str, ext: &str) -> Result<Vec<String>> {
+    let mut names = registry::files(root, folder, ext)?;
+    for name in &mut names {
+        *name = name[folder.len() + 1..name.len() - ext.len() - 1].into();
+    }
+    Ok(names)
 }
 
 /// Draws `book/figures/NAME.csv`.
 fn draw(root: &Path, name: &str) -> Result<Drawing> {
     let file = format!("book/figures/{name}.csv");
-    let text = fs::read_to_string(root.join(&file)).with_context(|| {
-        format!("{file} cannot be read; have a program write it")
-    })?;
+    let text = registry::read(root, &file)
+        .with_context(|| format!("{file}: have a program write it"))?;
     let (keys, data) = header(&text).with_context(|| file.clone())?;
     let hash = hex(&Sha256::digest(data.as_bytes()));
     ensure!(
@@ -159,8 +150,7 @@ fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
 
 /// The command runs a program of this project.
 fn program(root: &Path, command: &str) -> Result<()> {
-    let manifest = fs::read_to_string(root.join("Cargo.toml"))
-        .context("Cargo.toml cannot be read")?;
+    let manifest = registry::read(root, "Cargo.toml")?;
     let words: Vec<&str> = command.split_whitespace().collect();
     let (kind, name) = match words[..] {
         ["cargo", "run", "--release", "--example", name, ..] => {

@@ -1,52 +1,16 @@
-//! Leads mdbook-katex to the formulas of the book, and only there, and looks
-//! after it: `mark` runs before it, the preprocessor `katex-guard` after it.
+//! Looks after mdbook-katex: its table in `book.toml` is what the book needs, and
+//! every formula that `formula` marked was typeset.
 
-use crate::directives::all_well;
+use crate::formula::{AT, DISPLAY, END, FROM, INLINE, KEY, TICK, TO};
+use crate::text::all_well;
 use crate::typeset::{self, Typeset};
 use anyhow::{Context, Result, ensure};
+use katex::Opts;
 use mdbook_katex::cfg::KatexConfig;
 use mdbook_katex::preprocess::KATEX_HEADER;
-use mdbook_preprocessor::book::{Book, Chapter};
+use mdbook_preprocessor::book::Book;
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
-use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use regex::{Captures, Regex};
-use std::path::Path;
-
-// Characters for private use, of which a text has none. mdbook-katex knows
-// the first three as its delimiters and takes them away with the formula.
-const INLINE: char = '\u{E000}';
-const DISPLAY: char = '\u{E001}';
-const END: char = '\u{E002}';
-// These stay around its HTML until the guard has read it: FROM place, AT html, TO.
-const FROM: char = '\u{E003}';
-const AT: char = '\u{E004}';
-const TO: char = '\u{E005}';
-/// Stands for a backtick, which mdbook-katex pairs by rules of its own.
-const TICK: char = '\u{E006}';
-/// Before the key of a formula: one to be typeset, or one that was before.
-const KEY: char = '\u{E007}';
-
-/// A formula as mdbook-katex will find it, or the key of one that it has typeset
-/// before; `place` is for messages.
-pub fn formula(place: &str, tex: &str, display: bool) -> String {
-    let (tex, key) = (tex.trim(), typeset::key(tex, display));
-    if typeset::find(&key).is_some() {
-        return format!("{FROM}{place}{KEY}{key}{AT}{KEY}{key}{TO}");
-    }
-    let start = if display { DISPLAY } else { INLINE };
-    // The blank: no `\` may touch END.
-    format!("{FROM}{place}{KEY}{key}{AT}{start}{tex} {END}{TO}")
-}
-
-/// Hides the backticks outside formulas; the last thing before mdbook-katex.
-pub fn hide_backticks(text: &str) -> String {
-    let mut inside = false;
-    let hide = |c| {
-        inside = (inside || c == INLINE || c == DISPLAY) && c != END;
-        if c == '`' && !inside { TICK } else { c }
-    };
-    text.chars().map(hide).collect()
-}
 
 /// mdbook-katex takes its defaults, a stylesheet from the network among them,
 /// when one value of its table has a wrong type. So the table is read first.
@@ -71,7 +35,7 @@ pub fn config(ctx: &PreprocessorContext) -> Result<KatexConfig> {
         delimiters
             .into_iter()
             .eq(&[INLINE, END, DISPLAY, END].map(String::from)),
-        "{table}: the delimiters are not those of book/tool/guard.rs"
+        "{table}: the delimiters are not those of book/tool/formula.rs"
     );
     let css = std::fs::read_to_string(
         ctx.root.join(&ctx.config.book.src).join("katex/katex.min.css"),
@@ -93,121 +57,6 @@ pub fn config(ctx: &PreprocessorContext) -> Result<KatexConfig> {
         );
     }
     Ok(katex)
-}
-
-/// Marks `$…$` and `$$…$$` of a chapter as Markdown understands them.
-pub fn mark(chapter: &mut Chapter, src: &Path, errors: &mut Vec<String>) {
-    let file = chapter.source_path.clone().unwrap_or_default();
-    let source = format!(
-        "\n{}\n",
-        std::fs::read_to_string(src.join(&file)).unwrap_or_default()
-    );
-    let text = &chapter.content;
-    // Other files are included in `text`: its lines are looked up in the source.
-    let place = |lines: &str| match source
-        .find(&format!("\n{}\n", lines.trim_end_matches('\n')))
-    {
-        Some(at) => format!(
-            "{}:{}",
-            file.display(),
-            source[..at].matches('\n').count() + 1
-        ),
-        None => file.display().to_string(),
-    };
-
-    if text.contains(|c| (INLINE..=KEY).contains(&c)) {
-        errors.push(format!("{}: has characters U+E000 to U+E007, which book/tool/guard.rs needs", file.display()));
-    }
-
-    let options = crate::chapters::options();
-    // A `$$` at the end of a line opens a display, one alone on a line closes
-    // it: inside, a line that begins with `+` is no list.
-    let blocks = Parser::new_ext(text, options).into_offset_iter();
-    let code: Vec<_> = blocks
-        .filter(|(e, _)| matches!(e, Event::Start(Tag::CodeBlock(_))))
-        .map(|(_, range)| range)
-        .collect();
-    let mut out = String::with_capacity(text.len());
-    let mut open: Option<(usize, &str, String)> = None; // where, prefix, formula
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let body = line.trim_start_matches([' ', '\t', '>']);
-        match (&mut open, line.trim_end().strip_suffix("$$")) {
-            (Some((start, prefix, tex)), Some(_))
-                if body.trim_end() == "$$" =>
-            {
-                out += &format!(
-                    "{prefix}{}\n",
-                    formula(&place(&text[*start..at]), tex, true)
-                );
-                open = None;
-            }
-            (Some((_, prefix, tex)), _) => {
-                *tex += line.strip_prefix(*prefix).unwrap_or(body)
-            }
-            (None, Some(prefix))
-                if is_closed(prefix)
-                    && !code
-                        .iter()
-                        .any(|range| range.contains(&(at + prefix.len()))) =>
-            {
-                open = Some((at, prefix, String::new()));
-            }
-            _ => out += line,
-        }
-        at += line.len();
-    }
-    if let Some((start, ..)) = open {
-        errors.push(format!("{}: `$$` is never closed", place(&text[start..])));
-    }
-
-    // The rest stands inside paragraphs, where the Markdown parser finds it.
-    let mut found = Vec::new();
-    let (mut verbatim, mut bare_heading) = (0, false);
-    for (event, range) in Parser::new_ext(&out, options).into_offset_iter() {
-        let begin = out[..range.start].rfind('\n').map_or(0, |at| at + 1);
-        let place = || place(out[begin..].lines().next().unwrap_or_default());
-        match event {
-            Event::Start(Tag::CodeBlock(_) | Tag::Image { .. }) => {
-                verbatim += 1
-            }
-            Event::End(TagEnd::CodeBlock | TagEnd::Image) => verbatim -= 1,
-            Event::Start(Tag::Heading { id, .. }) => {
-                bare_heading = id.is_none()
-            }
-            Event::End(TagEnd::Heading(_)) => bare_heading = false,
-            Event::InlineMath(_) | Event::DisplayMath(_) if bare_heading => {
-                errors.push(format!("{}: a heading with a formula needs an id, `{{#some-name}}` at its end", place()));
-            }
-            Event::InlineMath(tex) if verbatim == 0 => {
-                found.push((formula(&place(), &tex, false), range))
-            }
-            Event::DisplayMath(tex) if verbatim == 0 => {
-                found.push((formula(&place(), &tex, true), range))
-            }
-            Event::Text(text)
-                if verbatim == 0
-                    && text.contains('$')
-                    && !out[..range.start].ends_with('\\') =>
-            {
-                errors.push(format!("{}: a lone `$`: write `\\$` for a dollar, `\\lvert` for a bar in a table", place()));
-            }
-            Event::Html(html) if html.matches('$').count() > 1 => {
-                errors.push(format!("{}: no formula is read inside HTML: leave a blank line before it", place()));
-            }
-            _ => {}
-        }
-    }
-    for (formula, range) in found.into_iter().rev() {
-        out.replace_range(range, &formula);
-    }
-    chapter.content = out;
-}
-
-/// Whether every formula of this line's beginning ends in it.
-fn is_closed(prefix: &str) -> bool {
-    let bare = prefix.replace("\\$", "");
-    !bare.contains("$$") && bare.matches('$').count().is_multiple_of(2)
 }
 
 /// Runs after mdbook-katex: no formula is left over, and Markdown has nothing
@@ -236,25 +85,9 @@ impl Preprocessor for KatexGuard {
                 let html = match c[2].strip_suffix(END) {
                     None if c[2].starts_with(KEY) => typeset::find(key),
                     None => Some(seal(&annotation.replace_all(&c[2], ""))),
-                    // Left alone by mdbook-katex.
                     Some(tex) => {
-                        let made = match tex.strip_prefix(DISPLAY) {
-                            Some(tex) => katex::render_with_opts(tex, &display),
-                            None => katex::render_with_opts(
-                                tex.trim_start_matches(INLINE),
-                                &inline,
-                            ),
-                        };
-                        errors.push(match made {
-                            Err(e) => {
-                                let words = message(&e);
-                                format!("{place}: {words}; correct the formula")
-                            }
-                            Ok(_) => format!(
-                                "{place}: left alone by mdbook-katex: does it \
-                                 run before katex-guard?"
-                            ),
-                        });
+                        let why = left_alone(tex, &inline, &display);
+                        errors.push(format!("{place}: {why}"));
                         None
                     }
                 };
@@ -276,6 +109,19 @@ impl Preprocessor for KatexGuard {
         all_well(&errors)?;
         typeset::keep(root, used)?;
         Ok(book)
+    }
+}
+
+/// Why mdbook-katex left this formula alone.
+fn left_alone(tex: &str, inline: &Opts, display: &Opts) -> String {
+    let made = match tex.strip_prefix(DISPLAY) {
+        Some(tex) => katex::render_with_opts(tex, display),
+        None => katex::render_with_opts(tex.trim_start_matches(INLINE), inline),
+    };
+    match made {
+        Err(e) => format!("{}; correct the formula", message(&e)),
+        Ok(_) => "left alone by mdbook-katex: does it run before katex-guard?"
+            .to_string(),
     }
 }
 

@@ -1,36 +1,45 @@
 //! The book's builder: chapters in Markdown become pages in which every
 //! equation leads to its line of code and to its proof.
 //!
-//! In the order of reading:
+//! In the order of reading; each module uses those above it only:
 //!
-//! 1. `chapters`: what a chapter is, and the rules it keeps;
+//! 1. `chart`, `text`, `markdown`: line charts, HTML, and Markdown's parts;
 //! 2. `measure`: the errors that `moe check` last measured;
-//! 3. `figures`: pictures from data, `drawing` those that are not charts;
-//! 4. `directives`: `{{#eq id}}` and its like become Markdown;
-//! 5. `pages`: the generated pages: map, notation, indexes;
-//! 6. `guard`: formulas, to mdbook-katex and back, and nothing else;
-//!    `typeset`: those that were typeset before;
-//! 7. `sources`: pages of the sources, to link to;
-//! 8. `links`: nothing leads nowhere, nothing comes from the network;
-//! 9. `make`: all of these in turn;
-//! 10. `serve`, `browser`: the book on localhost, and in a real browser.
-
-pub mod browser;
-pub mod chapters;
-pub mod directives;
-mod drawing;
-pub mod figures;
-pub mod guard;
-pub mod links;
-pub mod make;
-pub mod measure;
-pub mod pages;
-pub mod serve;
-pub mod sources;
-mod typeset;
+//! 3. `typeset`: formulas that were typeset before;
+//! 4. `drawing`: pictures that are not charts; `figures`: both, from data;
+//! 5. `chapters`: what a chapter is, and its number;
+//! 6. `formula`: formulas are marked for mdbook-katex;
+//! 7. `rules`: whatever breaks one, in chapters, equations and sources;
+//! 8. `facts`: all that pages are made of;
+//! 9. `guard`: what mdbook-katex made of the formulas, and nothing else;
+//! 10. `pages`: the generated pages: map, notation, indexes;
+//! 11. `sources`: pages of the sources, to link to;
+//! 12. `directives`: `{{#eq id}}` and its like become Markdown;
+//! 13. `links`: nothing leads nowhere, nothing comes from the network;
+//! 14. `make`: all of these in turn;
+//! 15. `serve`, `browser`: the book on localhost, and in a real browser.
 
 /// Line charts, of the library: the file itself, so that a changed kernel does
 /// not have the tool compiled anew.
 #[path = "../../src/figure.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the library uses the rest")]
 mod chart;
+
+mod text;
+mod markdown;
+pub mod measure;
+mod typeset;
+mod drawing;
+pub mod figures;
+pub mod chapters;
+mod formula;
+pub mod rules;
+pub mod facts;
+pub mod guard;
+pub mod pages;
+pub mod sources;
+pub mod directives;
+pub mod links;
+pub mod make;
+pub mod serve;
+pub mod browser;

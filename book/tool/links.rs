@@ -5,7 +5,7 @@ use anyhow::Result;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Pages that repeat others, or only lead to them.
 const REPEATED: [&str; 4] = ["404.html", "print.html", "toc.html", "toc.js"];
@@ -18,8 +18,7 @@ struct Page {
 
 /// What is dead or foreign in the folder of the built pages; one line each.
 pub fn faults(html: &Path) -> Result<Vec<String>> {
-    let mut files = Vec::new();
-    walk(html, "", &mut files)?;
+    let files = registry::files(html, "", "")?;
     let attribute = Regex::new(r#"\s(id|href|src)="([^"]*)""#)?;
     let (mut pages, mut faults) = (BTreeMap::new(), BTreeSet::new());
     for file in &files {
@@ -108,23 +107,4 @@ fn joined(file: &str, path: &str) -> String {
         }
     }
     parts.join("/")
-}
-
-/// All files below, relative, with `/` between their parts.
-fn walk(root: &Path, folder: &str, files: &mut Vec<String>) -> Result<()> {
-    let path: PathBuf = root.join(folder);
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let name = match folder {
-            "" => name,
-            folder => format!("{folder}/{name}"),
-        };
-        match entry.path().is_dir() {
-            true => walk(root, &name, files)?,
-            false => files.push(name),
-        }
-    }
-    files.sort();
-    Ok(())
 }

@@ -2,10 +2,11 @@
 //! What is built replaces what was there only when all is well.
 
 use crate::chapters::{self, Tally};
-use crate::directives::{self, Directives, all_well};
+use crate::directives::Directives;
 use crate::guard::KatexGuard;
 use crate::sources::SourcePages;
-use crate::{figures, links, measure};
+use crate::text::all_well;
+use crate::{figures, links, measure, rules};
 use anyhow::{Context, Result};
 use mdbook_driver::MDBook;
 use mdbook_katex::preprocess::KatexProcessor;
@@ -61,7 +62,7 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    let drawn = figures::faults(root);
+    let drawn = figures::faults(root)?;
     if mode == Mode::Strict {
         all_well(&drawn)?;
     }
@@ -88,7 +89,7 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
 /// takes minutes; so what does not fit together is said before.
 pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
     if mode == Mode::Strict {
-        all_well(&directives::faults(root)?)?;
+        all_well(&rules::faults(root)?)?;
     }
     let last = measure::last(root);
     if !last.current {

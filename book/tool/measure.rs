@@ -1,5 +1,6 @@
 //! The errors that `moe check` last measured, and of which sources.
 
+use crate::text::hex;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -58,18 +59,14 @@ pub fn key(root: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(std::env::var("MOE_SIMD").unwrap_or_default());
     for file in files.iter().filter(|f| !f.starts_with("tests/")) {
-        // A fixture has no Cargo.lock.
-        let text = fs::read(root.join(file)).unwrap_or_default();
+        // A fixture has no Cargo.lock. A checkout has its own line ends, which
+        // change no error.
+        let text = registry::read(root, file).unwrap_or_default();
         hash.update(file.as_bytes());
         hash.update(text.len().to_le_bytes());
         hash.update(text);
     }
     Ok(hex(&hash.finalize()))
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The errors last measured; empty if there are none.

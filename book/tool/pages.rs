@@ -1,7 +1,8 @@
 //! The generated pages: the equation map, the notation, and two indexes.
 
-use crate::directives::{Facts, Shown, escape, html, link, page_of};
-use crate::guard;
+use crate::facts::{Facts, Shown};
+use crate::formula::formula;
+use crate::text::{escape, html, link, page_of};
 use anyhow::{Context, Result};
 use registry::Equation;
 use std::collections::BTreeMap;
@@ -28,9 +29,9 @@ pub fn equation_map(facts: &Facts) -> String {
         if chapter != shown.number.0 {
             chapter = shown.number.0;
             let (page, name) = (&shown.file, escape(&shown.chapter));
-            out += &format!(
-                "\n## {chapter}. [{name}]({page}) {{#of-{chapter}}}\n"
-            );
+            let slug = page.trim_end_matches(".md");
+            out +=
+                &format!("\n## {chapter}. [{name}]({page}) {{#of-{slug}}}\n");
         }
         out += &row(facts, shown, equation);
     }
@@ -82,7 +83,7 @@ fn row(facts: &Facts, shown: &Shown, e: &Equation) -> String {
     let (id, kind, name) = (&e.id, e.kind, escape(&e.name));
     let (page, number) = (html(&shown.file), shown.number());
     let place = format!("equations.toml: [{id}]");
-    let tex = guard::formula(&place, &e.tex, true);
+    let tex = formula(&place, &e.tex, true);
     format!(
         "\n<div class=\"proof\" id=\"proof-{id}\">\n\
          <p><a href=\"{page}#eq-{id}\">({number})</a> <b>{name}</b> \
@@ -125,7 +126,7 @@ pub fn symbol_index(facts: &Facts) -> String {
     let mut out = "\n| symbol | equations |\n|---|---|\n".to_string();
     for ((_, symbol), mut ids) in uses {
         ids.sort_by_key(|id| facts.shown.get(*id).map(|s| s.number));
-        let tex = guard::formula("the symbol index", &symbol, false);
+        let tex = formula("the symbol index", &symbol, false);
         let links = ids.iter().filter_map(|id| facts.reference(id).ok());
         let links: Vec<_> = links.collect();
         out += &format!("| {tex} | {} |\n", links.join(" "));
@@ -273,7 +274,7 @@ pub fn code_index(facts: &Facts) -> String {
     for (target, pages) in &facts.quoted {
         let entry = items.entry(target.clone()).or_default();
         let link = |file: &String| {
-            let name = crate::chapters::number(file);
+            let name = facts.number(file);
             let name = name.map_or(file.clone(), |n| n.to_string());
             format!("<a href=\"{}\">{name}</a>", html(file))
         };

@@ -1,9 +1,9 @@
 //! Serves the book; when a file is saved, builds it anew and reloads the
 //! pages. What cannot be built says so in the page, which stays as it was.
 
-use crate::directives::escape;
 use crate::make::{self, Mode};
 use crate::measure;
+use crate::text::escape;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, to_bytes};

@@ -4,7 +4,8 @@
 //! A renderer of its own, so that plain `mdbook` makes them too; they lie in
 //! the folder `source` of the built book.
 
-use crate::directives::escape;
+use crate::chapters::{Chapter, chapters, homes_of, numbered};
+use crate::text::{escape, html};
 use anyhow::{Context, Result};
 use mdbook_renderer::{RenderContext, Renderer};
 use registry::{Source, Sources};
@@ -37,7 +38,7 @@ fn shown(root: &Path) -> Result<BTreeMap<String, String>> {
     for directive in registry::directives(root)?.unwrap_or_default() {
         if directive.verb == registry::Verb::Eq {
             let file = directive.file.trim_start_matches("book/src/");
-            let page = crate::directives::html(file);
+            let page = html(file);
             shown.insert(directive.id, page);
         }
     }
@@ -45,11 +46,11 @@ fn shown(root: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 fn write(root: &Path, folder: &Path) -> Result<()> {
-    let shown = shown(root)?;
+    let (shown, chapters) = (shown(root)?, chapters(root)?);
     for source in &Sources::load(root)?.files {
         let file = folder.join(format!("{}.html", source.file));
         fs::create_dir_all(file.parent().unwrap_or(folder))?;
-        fs::write(file, page(source, &shown))?;
+        fs::write(file, page(source, &shown, &chapters))?;
     }
     fs::create_dir_all(folder)?;
     fs::write(folder.join("source.css"), include_str!("source.css"))?;
@@ -58,14 +59,37 @@ fn write(root: &Path, folder: &Path) -> Result<()> {
 }
 
 /// One file: numbered lines, comments set off, marks linked to equations.
-fn page(source: &Source, shown: &BTreeMap<String, String>) -> String {
+fn page(
+    source: &Source, shown: &BTreeMap<String, String>, chapters: &[Chapter],
+) -> String {
     let file = &source.file;
     let up = "../".repeat(file.matches('/').count());
-    let home = crate::chapters::homes_of(source);
-    let home = match home[..] {
-        [] => String::new(),
-        [of, ..] => format!(" · chapter {of}"),
-    };
+    let homes = homes_of(source).into_iter().filter_map(|slug| {
+        let (chapter, number) = numbered(chapters, slug).ok()?;
+        let page = html(&chapter.file);
+        let link = format!("<a href=\"{up}../{page}\">Chapter {number}</a>");
+        Some(format!(" · {link}"))
+    });
+    let home: String = homes.collect();
+    let lines = lines(source, shown, &up);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n\
+         <meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{file}</title>\n\
+         <link rel=\"icon\" href=\"data:,\">\n\
+         <link rel=\"stylesheet\" href=\"{up}source.css\">\n\
+         <script src=\"{up}source.js\"></script>\n</head>\n<body>\n\
+         <header><a href=\"{up}../index.html\">The book</a>{home} · \
+         <b>{file}</b></header>\n<main><pre tabindex=\"0\">{lines}</pre>\
+         </main>\n</body>\n</html>\n"
+    )
+}
+
+/// The lines of a file, each with its anchor.
+fn lines(
+    source: &Source, shown: &BTreeMap<String, String>, up: &str,
+) -> String {
     let mut lines = String::new();
     for (number, line) in (1..).zip(source.text.lines()) {
         let marks = source.marks.iter().filter(|m| m.line == number);
@@ -92,16 +116,5 @@ fn page(source: &Source, shown: &BTreeMap<String, String>) -> String {
              {number}</a><span{class}>{text}</span>\n</span>"
         );
     }
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n\
-         <meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{file}</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n\
-         <link rel=\"stylesheet\" href=\"{up}source.css\">\n\
-         <script src=\"{up}source.js\"></script>\n</head>\n<body>\n\
-         <header><a href=\"{up}../index.html\">The book</a>{home} · \
-         <b>{file}</b></header>\n<main><pre tabindex=\"0\">{lines}</pre>\
-         </main>\n</body>\n</html>\n"
-    )
+    lines
 }

@@ -1,7 +1,7 @@
 //! Formulas that were typeset before: a book has thousands, and most of them
 //! are as they were at the last build.
 
-use crate::measure::hex;
+use crate::text::hex;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Chapter 4. Proofs of the kernels: each against its formula, spelled out,
-//! and each backward against its forward.
+//! Chapter: gradcheck. Proofs of the kernels: each against its formula, spelled
+//! out, and each backward against its forward.
 
 use super::parity;
 use crate::gradcheck::{
@@ -54,7 +54,7 @@ fn worst(x: impl IntoIterator<Item = f64>) -> f64 {
     x.into_iter().map(f64::abs).fold(0.0, nan_max)
 }
 
-// Chapter 3 -----------------------------------------------------------------
+// Chapter: matmul -----------------------------------------------------------
 
 /// C = A·B with A [m, k], B [k, n].
 struct Product {
@@ -121,7 +121,7 @@ pub(super) fn matmul_backward() -> Report {
     ))
 }
 
-// Chapter 4 -----------------------------------------------------------------
+// Chapter: gradcheck --------------------------------------------------------
 
 pub(super) fn dual_number() -> Report {
     let x = Dual { v: 1.7, d: 1.0 };
@@ -135,7 +135,7 @@ pub(super) fn dual_number() -> Report {
     formula("(f/g)′, √, exp, ln", &[f.v, f.d], &[s.sqrt() / t, want])
 }
 
-// Chapter 6 -----------------------------------------------------------------
+// Chapter: softmax ----------------------------------------------------------
 
 const N: usize = 5;
 fn scores() -> Vec<f64> {
@@ -219,7 +219,7 @@ pub(super) fn softmax_backward() -> Report {
     report
 }
 
-// Chapter 7 -----------------------------------------------------------------
+// Chapter: silu -------------------------------------------------------------
 
 struct Silu;
 impl Function for Silu {
@@ -267,7 +267,7 @@ pub(super) fn glu_backward() -> Report {
     proof(&Glu, &gate_and_up()).and(parity::of_glu_gradient())
 }
 
-// Chapter 8 -----------------------------------------------------------------
+// Chapter: linear -----------------------------------------------------------
 
 /// Width 3; the row 2 is read three times, the rows 1, 3, 4 never.
 struct Lookup;
@@ -305,7 +305,7 @@ pub(super) fn embedding_backward() -> Report {
     ))
 }
 
-// Chapter 9 -----------------------------------------------------------------
+// Chapter: rmsnorm ----------------------------------------------------------
 
 /// Width N.
 struct Norm(f64);
@@ -367,7 +367,7 @@ pub(super) fn rmsnorm_orthogonal() -> Report {
     formula("⟨x, x̄⟩ = ε·r³·⟨u, x⟩", &got, &want.collect::<Vec<_>>())
 }
 
-// Chapters 12 and 13 --------------------------------------------------------
+// Chapter: attention, heads -------------------------------------------------
 
 /// One key head of width d, g query heads on it, t queries, s keys.
 struct Heads {
@@ -500,7 +500,7 @@ pub(super) fn gqa_reduce() -> Report {
     })
 }
 
-// Chapter 14 ----------------------------------------------------------------
+// Chapter: rope -------------------------------------------------------------
 
 /// Two sequences of three positions from the second on, two heads of four.
 struct Turn;
@@ -582,7 +582,7 @@ pub(super) fn rope_backward() -> Report {
     proof(&Turn, &[("x", x.clone())]).and(formula("R⁻¹·R·x = x", back, &x))
 }
 
-// Chapter 15 ----------------------------------------------------------------
+// Chapter: router -----------------------------------------------------------
 
 /// The two most probable of N, from their scores.
 struct Chosen;
@@ -641,7 +641,7 @@ pub(super) fn router_short_form() -> Report {
     ))
 }
 
-// Chapter 16 ----------------------------------------------------------------
+// Chapter: experts ----------------------------------------------------------
 
 /// Three rows of width 2, two choices each, of four experts, one idle.
 const CHOICE: [usize; 6] = [3, 0, 0, 1, 3, 1];
@@ -717,7 +717,7 @@ pub(super) fn moe_backward_weight() -> Report {
     proof(&Combine, &outputs_and_weights()).only("w").and(fast)
 }
 
-// Chapter 17 ----------------------------------------------------------------
+// Chapter: balance ----------------------------------------------------------
 
 /// The balance loss of N rows that chose k = 2 of four experts each, from their
 /// probabilities or, with `scores`, from their scores. N, E and k differ, and
@@ -819,7 +819,7 @@ pub(super) fn z_loss_backward() -> Report {
     proof(&Squares, &[("z", scores())])
 }
 
-// Chapter 19 ----------------------------------------------------------------
+// Chapter: cross-entropy ----------------------------------------------------
 
 struct CrossEntropy;
 const TARGETS: [usize; 3] = [4, 0, 4];

@@ -1,5 +1,5 @@
-//! Chapter 4. Proofs of the layers, each by itself, on every shape that has
-//! hidden an error before.
+//! Chapter: gradcheck. Proofs of the layers, each by itself, on every shape
+//! that has hidden an error before.
 
 use super::kernels::{fact, formula, random};
 use crate::block::Block;
@@ -54,7 +54,7 @@ fn product(x: &[f64], w: &[f64], d: usize) -> Vec<f64> {
     x.chunks(d).flat_map(|x| (0..f).map(move |j| at(x, j))).collect()
 }
 
-// Chapter 8 -----------------------------------------------------------------
+// Chapter: linear -----------------------------------------------------------
 
 fn linear(b: Builder) -> Linear {
     Linear::new(b, D, 5)
@@ -75,7 +75,7 @@ pub(super) fn linear_backward_weight() -> Report {
     layer(linear, SHORT, D, 1).only("w")
 }
 
-// Chapters 9 and 10 ---------------------------------------------------------
+// Chapter: rmsnorm, swiglu --------------------------------------------------
 
 pub(super) fn rmsnorm_backward() -> Report {
     let norm = |eps| move |b: Builder| RmsNorm::new(b, D, eps);
@@ -100,7 +100,7 @@ pub(super) fn swiglu_backward() -> Report {
     layer(swiglu, SHORT, D, 1).and(layer(swiglu, SINGLE, D, 2).of("T = 1"))
 }
 
-// Chapters 12, 13 and 23 ----------------------------------------------------
+// Chapter: attention, heads, kv-cache ---------------------------------------
 
 /// Groups of two; all queries on one key head; a key head for each.
 const HEADS: [(&str, Heads); 3] = [
@@ -178,7 +178,7 @@ pub(super) fn kv_cache() -> Report {
     HEADS.map(of).into_iter().reduce(Report::and).unwrap_or_default()
 }
 
-// Chapter 14 ----------------------------------------------------------------
+// Chapter: rope -------------------------------------------------------------
 
 /// The columns of two heads as files have them: first halves, second halves.
 pub(super) fn rope_layout() -> Report {
@@ -203,7 +203,7 @@ pub(super) fn rope_layout() -> Report {
         .and(fact("there and back", back == x))
 }
 
-// Chapters 15 and 16 --------------------------------------------------------
+// Chapter: router, experts --------------------------------------------------
 
 const E: usize = 5;
 /// Of k = 2 on `SHORT`, with a seed that leaves an expert idle.
@@ -262,7 +262,7 @@ pub(super) fn moe_permutation() -> Report {
     ))
 }
 
-// Chapter 11 ----------------------------------------------------------------
+// Chapter: block ------------------------------------------------------------
 
 fn block(b: Builder) -> Block {
     let c = Config {

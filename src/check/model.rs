@@ -1,4 +1,4 @@
-//! Chapter 18. Proofs of the whole model: each loss alone and all together.
+//! Chapter: model. Proofs of the whole model: each loss alone and all together.
 
 use super::config;
 use super::kernels::{fact, formula, invariant};

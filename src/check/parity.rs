@@ -1,4 +1,4 @@
-//! Chapter 25. T5: each f32 kernel against its plain twin in f64, on one
+//! Chapter: simd. T5: each f32 kernel against its plain twin in f64, on one
 //! instruction set, every element within a bound of its own.
 //!
 //! Each bound is derived where it is computed, from the number of roundings

@@ -1,4 +1,4 @@
-//! Chapter 22. Proofs of what chooses the next token.
+//! Chapter: sampling. Proofs of what chooses the next token.
 
 use super::kernels::{fact, formula, random};
 use crate::generate::{

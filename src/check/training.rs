@@ -1,4 +1,4 @@
-//! Chapter 20. Proofs of what surrounds the gradient: random numbers,
+//! Chapter: optimizer. Proofs of what surrounds the gradient: random numbers,
 //! optimizer, schedule.
 
 use super::kernels::{formula, invariant};
@@ -11,7 +11,7 @@ use crate::train::optimizer::{
 };
 use crate::train::schedule::Schedule;
 
-// Chapter 5 -----------------------------------------------------------------
+// Chapter: random -----------------------------------------------------------
 
 pub(super) fn prng_lcg() -> Report {
     // In whole numbers of arbitrary size, then mod 2⁶⁴; the output permuted
@@ -72,7 +72,7 @@ pub(super) fn init_residual() -> Report {
     invariant("σ/√(2L)", (ratio - 1.0).abs(), 0.035)
 }
 
-// Chapters 19 and 20 --------------------------------------------------------
+// Chapter: cross-entropy, optimizer -----------------------------------------
 
 pub(super) fn perplexity() -> Report {
     let p: [f64; 3] = [0.5, 0.25, 0.125];

@@ -1,4 +1,4 @@
-//! Chapter 23 (the cache). One token after another.
+//! Chapter: kv-cache. (the cache). One token after another.
 
 use crate::block::Block;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Chapter 22. How the next token is chosen.
+//! Chapter: sampling. How the next token is chosen.
 
 use crate::error::{Error, Result};
 use crate::kernel::softmax::softmax_forward;

@@ -1,4 +1,4 @@
-//! Chapter 7. Sigmoid, SiLU, and the gated product of a SwiGLU expert.
+//! Chapter: silu. Sigmoid, SiLU, and the gated product of a SwiGLU expert.
 
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;

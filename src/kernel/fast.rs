@@ -1,5 +1,5 @@
-//! Chapter 25. The f32 twins of kernels that a compiler does not vectorize by
-//! itself, because they sum or because they call `exp`.
+//! Chapter: simd. The f32 twins of kernels that a compiler does not vectorize
+//! by itself, because they sum or because they call `exp`.
 //!
 //! Each computes what the plain kernel of the same name computes, whole rows
 //! at a time, so that the instruction set is entered once for many rows.

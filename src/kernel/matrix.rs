@@ -1,4 +1,4 @@
-//! Chapter 3. The one door to the matrix product.
+//! Chapter: matmul. The one door to the matrix product.
 
 use crate::kernel::product::matmul_with;
 use crate::kernel::simd::Isa;

@@ -1,4 +1,4 @@
-//! Chapter 25. Normal random numbers in f32, many at a time: the same stream
+//! Chapter: simd. Normal random numbers in f32, many at a time: the same stream
 //! as [`Rng::normals`], in lanes.
 //!
 //! A model's first weights are its largest computation before the first

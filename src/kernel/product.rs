@@ -1,4 +1,4 @@
-//! Chapter 25. The matrix product of f32: tile by tile, each in registers.
+//! Chapter: simd. The matrix product of f32: tile by tile, each in registers.
 //!
 //! The plain form loads two numbers for each multiplication. A tile of C, 6
 //! rows of 4 vectors say, stays in registers while k runs: 6 numbers of A

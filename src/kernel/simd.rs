@@ -1,4 +1,4 @@
-//! Chapter 25. Vectors of numbers: one trait, four instruction sets, and the
+//! Chapter: simd. Vectors of numbers: one trait, four instruction sets, and the
 //! only `unsafe` of the library.
 //!
 //! A fast kernel is written once, in safe code, as a [`Kernel`] over any

@@ -1,4 +1,4 @@
-//! Chapter 6. Softmax and log-sum-exp of one row.
+//! Chapter: softmax. Softmax and log-sum-exp of one row.
 
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;

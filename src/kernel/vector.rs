@@ -1,4 +1,4 @@
-//! Chapter 2. Sums and products of vectors.
+//! Chapter: tensors. Sums and products of vectors.
 
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;

@@ -1,4 +1,5 @@
-//! Chapter 2. Matrices as views of slices: shape, strides, and nothing copied.
+//! Chapter: tensors. Matrices as views of slices: shape, strides, and nothing
+//! copied.
 
 use crate::real::Real;
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! Chapter 12 (attention), 13 (heads that share keys) and 23 (the cache).
+//! Chapter: attention, heads, kv-cache. Attention, heads that share keys, and
+//! the cache.
 
 use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Mat, MatMut, Set, mat, mat_mut, matmul};

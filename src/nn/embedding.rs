@@ -1,4 +1,4 @@
-//! Chapter 8. The embedding: tokens choose rows of a table.
+//! Chapter: linear. The embedding: tokens choose rows of a table.
 
 use crate::kernel::vector::add_to;
 use crate::real::Real;

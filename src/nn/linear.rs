@@ -1,4 +1,4 @@
-//! Chapter 8. A linear map of rows: three products.
+//! Chapter: linear. A linear map of rows: three products.
 
 use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Op, Set, mat, mat_mut, matmul};

@@ -1,4 +1,4 @@
-//! Chapter 19. Losses of the logits: cross-entropy.
+//! Chapter: cross-entropy. Losses of the logits.
 
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;

@@ -1,5 +1,5 @@
-//! Chapter 16. The mixture: rows go to their experts, sorted, and come back
-//! weighted.
+//! Chapter: experts. The mixture: rows go to their experts, sorted, and come
+//! back weighted.
 //!
 //! How many rows an expert gets depends on the data; their sum, m = n·k, does
 //! not, because nothing is dropped. All experts share buffers of m rows, cut

@@ -1,4 +1,4 @@
-//! Chapter 9. RMSNorm: each row divided by its root mean square.
+//! Chapter: rmsnorm. RMSNorm: each row divided by its root mean square.
 
 use crate::kernel::buffer::Buffer;
 use crate::kernel::fast;

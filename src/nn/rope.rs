@@ -1,4 +1,4 @@
-//! Chapter 14. Rotary positions: neighbors turn by an angle that grows with
+//! Chapter: rope. Rotary positions: neighbors turn by an angle that grows with
 //! the position.
 
 use crate::kernel::buffer::Buffer;

@@ -1,4 +1,4 @@
-//! Chapter 15. The router: softmax, the k largest, renormalized.
+//! Chapter: router. The router: softmax, the k largest, renormalized.
 
 use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::Set;

@@ -1,4 +1,4 @@
-//! Chapter 10. The SwiGLU expert, on any range of rows.
+//! Chapter: swiglu. The SwiGLU expert, on any range of rows.
 
 use crate::kernel::activation::{glu_backward, glu_forward};
 use crate::kernel::buffer::Buffer;

@@ -1,4 +1,4 @@
-//! Chapter 21. What a run did, as two figures.
+//! Chapter: training. What a run did, as two figures.
 
 use crate::error::Result;
 use crate::figure::{Figure, Guide, Line, Panel, thin};

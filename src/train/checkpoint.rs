@@ -1,5 +1,5 @@
-//! Chapter 21. All that a run needs to go on as if it had never stopped, in
-//! one file.
+//! Chapter: training. All that a run needs to go on as if it had never stopped,
+//! in one file.
 //!
 //! `training.safetensors` holds θ and what the optimizer keeps, each under its
 //! name, and in its metadata, as one JSON string, a [`State`]. The batches need no generator's state: they follow

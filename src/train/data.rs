@@ -1,5 +1,5 @@
-//! Chapter 21. Text as bytes: read, cut into training and validation, drawn
-//! in batches.
+//! Chapter: training. Text as bytes: read, cut into training and validation,
+//! drawn in batches.
 
 use crate::error::{Error, Result};
 use crate::file;

@@ -1,5 +1,5 @@
-//! Chapter 26. The gradient of one batch, on fixed shards that any number of
-//! threads may share.
+//! Chapter: parallel. The gradient of one batch, on fixed shards that any
+//! number of threads may share.
 
 use crate::block::Block;
 use crate::kernel::buffer::Buffer;

@@ -1,4 +1,4 @@
-//! Chapter 21. What a step reports, and the file that keeps it.
+//! Chapter: training. What a step reports, and the file that keeps it.
 
 use crate::error::{Error, Result};
 use crate::file::{self, write_atomic};

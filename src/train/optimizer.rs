@@ -1,4 +1,4 @@
-//! Chapter 20. What an optimizer is; clipping; AdamW and its decay groups.
+//! Chapter: optimizer. What an optimizer is; clipping; AdamW and its decay groups.
 
 use crate::kernel::buffer::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};

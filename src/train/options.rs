@@ -1,4 +1,4 @@
-//! Chapter 21. The settings of a run.
+//! Chapter: training. The settings of a run.
 
 use crate::config::Config;
 use crate::error::{Error, Result};

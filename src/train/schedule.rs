@@ -1,4 +1,4 @@
-//! Chapter 20. The learning rate: up in a line, down in a cosine.
+//! Chapter: optimizer. The learning rate: up in a line, down in a cosine.
 
 use crate::error::{Error, Result};
 use std::f64::consts::PI;

@@ -1,4 +1,4 @@
-//! Chapter 21. The loop: draw a batch, forward, backward, step.
+//! Chapter: training. The loop: draw a batch, forward, backward, step.
 
 use crate::block::Block;
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! Chapter 21. The loss on text that was not trained on.
+//! Chapter: training. The loss on text that was not trained on.
 
 use crate::block::Block;
 use crate::kernel::buffer::Buffer;

@@ -1,4 +1,4 @@
-//! Chapter 27. A copy of a directory of tensors, to be spoiled.
+//! Chapter: scaling-out. A copy of a directory of tensors, to be spoiled.
 #![allow(dead_code, clippy::unwrap_used, reason = "for several tests")]
 
 use safetensors::tensor::{TensorView, serialize};

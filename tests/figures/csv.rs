@@ -1,4 +1,4 @@
-//! Chapter 21. A figure's data as `cargo book figures` reads it.
+//! Chapter: training. A figure's data as `cargo book figures` reads it.
 
 use moe_by_hand::train::data::Text;
 use sha2::{Digest, Sha256};

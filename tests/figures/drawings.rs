@@ -1,4 +1,4 @@
-//! Chapter 21. Figures that are boxes and arrows.
+//! Chapter: training. Figures that are boxes and arrows.
 
 use crate::csv::Csv;
 use crate::paper::value;

@@ -1,4 +1,5 @@
-//! Chapter 21. The data of the book's figures, from the library's own code.
+//! Chapter: training. The data of the book's figures, from the library's own
+//! code.
 #![allow(clippy::unwrap_used, reason = "an example may panic")]
 
 mod csv;

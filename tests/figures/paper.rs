@@ -1,4 +1,5 @@
-//! Chapter 21. The shapes of a drawing, as `book/tool/drawing.rs` reads them.
+//! Chapter: training. The shapes of a drawing, as `book/tool/drawing.rs` reads
+//! them.
 
 use crate::csv::Csv;
 

@@ -1,4 +1,4 @@
-//! Chapter 21. Figures that are lines over axes.
+//! Chapter: training. Figures that are lines over axes.
 
 use crate::csv::{Csv, short};
 use moe_by_hand::check;

@@ -1,5 +1,5 @@
-//! Chapter 1. Five bugs of the prior art, trained: the loss falls for all of
-//! them. What T1 says stands beside it.
+//! Chapter: proof. Five bugs of the prior art, trained: the loss falls for all
+//! of them. What T1 says stands beside it.
 #![allow(clippy::unwrap_used, reason = "an example may panic")]
 
 #[path = "../figures/csv.rs"]

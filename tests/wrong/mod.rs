@@ -1,4 +1,5 @@
-//! Chapter 4. Twins of the library's code, each with a place for mistakes.
+//! Chapter: gradcheck. Twins of the library's code, each with a place for
+//! mistakes.
 
 pub(crate) mod net;
 pub(crate) mod optimizer;

@@ -1,5 +1,5 @@
-//! Chapter 4. The whole model's backward once more, around twins, with a
-//! place for mistakes of its own.
+//! Chapter: gradcheck. The whole model's backward once more, around twins, with
+//! a place for mistakes of its own.
 
 use super::twin::{Mistake, Twin, TwinActs};
 use moe_by_hand::check;

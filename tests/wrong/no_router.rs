@@ -1,4 +1,4 @@
-//! Chapter 15. The default run of `moe train`, with the router's gradient
+//! Chapter: router. The default run of `moe train`, with the router's gradient
 //! cut from both losses: the experts are frozen in their roles, and the loss
 //! hardly tells.
 #![allow(clippy::unwrap_used, reason = "an example may panic")]

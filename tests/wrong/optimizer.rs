@@ -1,4 +1,4 @@
-//! Chapter 20. AdamW once more, with a place for each mistake.
+//! Chapter: optimizer. AdamW once more, with a place for each mistake.
 
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::params::{Layout, Params, Role};

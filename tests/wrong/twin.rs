@@ -1,5 +1,6 @@
-//! Chapter 4. The block once more, from the kernels alone, with a place for
-//! each mistake in its backward. Without a mistake it is the library's block.
+//! Chapter: gradcheck. The block once more, from the kernels alone, with a
+//! place for each mistake in its backward. Without a mistake it is the
+//! library's block.
 
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};

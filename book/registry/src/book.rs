@@ -37,14 +37,61 @@ impl fmt::Display for Verb {
     }
 }
 
+/// A line of `SUMMARY.md`: a chapter or an appendix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its file under `book/src`: `rmsnorm.md`.
+    pub file: String,
+    /// Its title.
+    pub title: String,
+    /// Its turn among the chapters; an appendix has none.
+    pub number: Option<u32>,
+}
+
+const FOLDER: &str = "book/src/";
+const SUMMARY: &str = "book/src/SUMMARY.md";
+
+/// What `book/src/SUMMARY.md` lists, in its order. Entries of a list are
+/// numbered, up to the part `# Appendices`.
+pub fn summary(root: &Path) -> Result<Vec<Listed>, Error> {
+    let (mut listed, mut last, mut appendix) = (Vec::new(), 0, false);
+    for line in read(root, SUMMARY)?.lines() {
+        if let Some(part) = line.strip_prefix("# ") {
+            appendix = part.trim() == "Appendices";
+        }
+        let line = line.trim_start();
+        let item = line.strip_prefix(['-', '*', '+']);
+        let entry = item.unwrap_or(line).trim_start().strip_prefix('[');
+        let Some((title, link)) = entry.and_then(|e| e.split_once("](")) else {
+            continue;
+        };
+        let Some((file, _)) = link.split_once(".md)") else { continue };
+        let numbered = item.is_some() && !appendix;
+        last += u32::from(numbered);
+        listed.push(Listed {
+            file: format!("{}.md", file.trim_start_matches("./")),
+            title: title.to_string(),
+            number: numbered.then_some(last),
+        });
+    }
+    Ok(listed)
+}
+
 /// All directives with a [`Verb`] in `book/src/**/*.md`, outside fenced and
-/// inline code; `None` as long as there is no `book/src/SUMMARY.md`.
+/// inline code, in the order of the chapters; `None` as long as there is no
+/// `book/src/SUMMARY.md`.
 pub fn directives(root: &Path) -> Result<Option<Vec<Directive>>, Error> {
-    if !root.join("book/src/SUMMARY.md").exists() {
+    if !root.join(SUMMARY).exists() {
         return Ok(None);
     }
+    let listed = summary(root)?;
+    let turn = |file: &String| {
+        listed.iter().position(|l| file.strip_prefix(FOLDER) == Some(&l.file))
+    };
     let mut found = Vec::new();
-    for file in files(root, "book/src", "md")? {
+    let mut chapters = files(root, "book/src", "md")?;
+    chapters.sort_by_key(|file| turn(file).unwrap_or(listed.len()));
+    for file in chapters {
         in_chapter(&file, &read(root, &file)?, &mut found);
     }
     Ok(Some(found))
@@ -52,18 +99,14 @@ pub fn directives(root: &Path) -> Result<Option<Vec<Directive>>, Error> {
 
 /// The chapters that `book/src/SUMMARY.md` does not list, if there is one.
 pub(crate) fn unlisted(root: &Path) -> Result<Vec<String>, Error> {
-    let summary = "book/src/SUMMARY.md";
-    if !root.join(summary).exists() {
+    if !root.join(SUMMARY).exists() {
         return Ok(Vec::new());
     }
-    let listed = read(root, summary)?;
+    let listed = summary(root)?;
     let mut chapters = files(root, "book/src", "md")?;
     chapters.retain(|file| {
-        let name = file.strip_prefix("book/src/").unwrap_or(file);
-        let named = |by: String| listed.contains(&by);
-        file != summary
-            && !named(format!("({name})"))
-            && !named(format!("(./{name})"))
+        let name = file.strip_prefix(FOLDER);
+        file != SUMMARY && !listed.iter().any(|l| Some(&*l.file) == name)
     });
     Ok(chapters)
 }

@@ -17,15 +17,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The text of `file`, which is relative to `root`.
-pub(crate) fn read(root: &Path, file: &str) -> Result<String, Error> {
-    std::fs::read_to_string(root.join(file))
-        .map_err(|e| Error(format!("{file}: cannot be read: {e}")))
+/// The text of `file`, which is relative to `root`. Its lines end in `\n`, also
+/// where the checkout has `\r\n`.
+pub fn read(root: &Path, file: &str) -> Result<String, Error> {
+    let text = std::fs::read_to_string(root.join(file))
+        .map_err(|e| Error(format!("{file}: cannot be read: {e}")))?;
+    Ok(text.replace("\r\n", "\n"))
 }
 
 /// All files under `root/folder` that end in `.ext`, relative to `root`, with
-/// `/` between their parts, sorted; none if there is no such folder.
-pub(crate) fn files(
+/// `/` between their parts, sorted; none if there is no such folder. An empty
+/// `ext` takes every file.
+pub fn files(
     root: &Path, folder: &str, ext: &str,
 ) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
@@ -41,10 +44,15 @@ pub(crate) fn files(
             let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
                 continue;
             };
-            let name = format!("{folder}/{name}");
+            let name = match &*folder {
+                "" => name.to_string(),
+                folder => format!("{folder}/{name}"),
+            };
             if path.is_dir() {
                 folders.push(name);
-            } else if path.extension().is_some_and(|e| e == ext) {
+            } else if ext.is_empty()
+                || path.extension().is_some_and(|e| e == ext)
+            {
                 found.push(name);
             }
         }
@@ -63,7 +71,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// "nearest is `name`", or what to do where nothing is near.
-pub(crate) fn hint<'a>(
+pub fn hint<'a>(
     word: &str, names: impl IntoIterator<Item = &'a str>, otherwise: &str,
 ) -> String {
     match nearest(word, names) {

@@ -3,24 +3,25 @@
 //!
 //! In the order of reading:
 //!
-//! 1. `registry`: the entries of `equations.toml`;
-//! 2. `source`: items, tests and `// eq: id` marks in the sources;
-//! 3. `book`: `{{#eq id}}`, `{{#ref id}}` and their like in the chapters;
-//! 4. `places`: for each equation, where its code and its tests stand;
-//! 5. `problems`: whatever among these does not fit together.
+//! 1. `error`: what went wrong, in one line; files read and folders walked;
+//! 2. `registry`: the entries of `equations.toml`;
+//! 3. `source`: items, tests and `// eq: id` marks in the sources;
+//! 4. `book`: `{{#eq id}}`, `{{#ref id}}` and their like in the chapters;
+//! 5. `places`: for each equation, where its code and its tests stand;
+//! 6. `problems`: whatever among these does not fit together.
 //!
 //! Code is found by parsing, so a name that only a macro would produce is not
 //! seen: write it out.
 
-mod book;
 mod error;
-mod places;
-mod problems;
 mod registry;
 mod source;
+mod book;
+mod places;
+mod problems;
 
-pub use book::{Call, Directive, Verb, directives, rewrite};
-pub use error::Error;
+pub use book::{Call, Directive, Listed, Verb, directives, rewrite, summary};
+pub use error::{Error, files, hint, read};
 pub use places::{Place, Places, places};
 pub use problems::{Problem, problems};
 pub use registry::{Equation, Kind, Registry, Target};

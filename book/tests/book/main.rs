@@ -21,14 +21,14 @@ fn builds() -> Result<()> {
     let tree = Tree::new()?;
     tree.measured()?;
     tree.build()?;
-    let page = tree.page("02-scale.html")?;
+    let page = tree.page("scale.html")?;
     let has = |text: &str| assert!(page.contains(text), "no {text}");
     has("id=\"eq-scale-backward\"");
     has("(2.2)");
     has("source/src/nn/scale.rs.html#L20");
     has("source/tests/gradients.rs.html#L6");
     has("equation-map.html#proof-scale-backward");
-    has("01-why.html#eq-rms");
+    has("why.html#eq-rms");
     has("<math");
     // theme/book.css holds these to the marks beside them.
     has(
@@ -39,24 +39,43 @@ fn builds() -> Result<()> {
     assert!(map.contains("T1 3e-11 ≤ 1e-7"), "the map shows errors");
     assert!(!map.contains("stale"), "they are current");
     let source = tree.page("source/src/nn/scale.rs.html")?;
-    assert!(source.contains("../../../02-scale.html#eq-scale-backward"));
-    let first = tree.page("01-why.html")?;
+    assert!(source.contains("../../../scale.html#eq-scale-backward"));
+    let first = tree.page("why.html")?;
     assert!(first.contains("echo $HOME and $PATH\n{{#eq nothing}}"));
     assert!(first.contains("for $5"), "an escaped dollar is one");
+    assert!(first.contains("<h1 id=\"1-why\">"), "a numbered title");
+    for link in [
+        "<a href=\"scale.html#with-epsilon\" title=\"Scale\">Chapter 2</a>",
+        "<a href=\"scale.html#exercise-2\">Exercise 2.2</a>",
+        "chapter <a href=\"scale.html\" title=\"Scale\">2</a>",
+    ] {
+        assert!(first.contains(link), "no {link}");
+    }
+    has("<span id=\"exercise-2\">Exercise 2.2</span> ★");
+    let home = "<a href=\"../../../scale.html\">Chapter 2</a>";
+    assert!(source.contains(home), "the home of a source");
     let notation = tree.page("notation.html")?;
+    assert!(notation.contains("<h1 id=\"notation\">"), "no number");
     assert!(notation.contains("<code>dx</code>"), "letters of src/lib.rs");
     assert!(notation.contains("scale_backward"), "the code's index");
     Ok(())
 }
 
 /// All files of a folder, by name.
-fn bytes(folder: &Path, all: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
+fn bytes(root: &Path, all: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
+    below(root, root, all)
+}
+
+fn below(
+    root: &Path, folder: &Path, all: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            bytes(&path, all)?;
+            below(root, &path, all)?;
         } else {
-            all.insert(path.display().to_string(), fs::read(&path)?);
+            let name = path.strip_prefix(root)?.display().to_string();
+            all.insert(name, fs::read(&path)?);
         }
     }
     Ok(())
@@ -116,10 +135,10 @@ fn what_was_measured_is_what_the_equations_are() -> Result<()> {
 fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
     let tree = Tree::new()?;
     tree.build()?;
-    let good = tree.page("02-scale.html")?;
-    tree.edit("book/src/02-scale.md", "scale-forward", "scale-froward")?;
+    let good = tree.page("scale.html")?;
+    tree.edit("book/src/scale.md", "scale-forward", "scale-froward")?;
     assert!(tree.build().is_err());
-    assert!(tree.page("02-scale.html")? == good);
+    assert!(tree.page("scale.html")? == good);
     Ok(())
 }
 
@@ -127,7 +146,7 @@ fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
 fn served(address: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
     let ask = || -> Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET /02-scale.html HTTP/1.0\r\n\r\n")?;
+        write!(stream, "GET /scale.html HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -175,8 +194,8 @@ fn breaks(file: &str, from: &str, to: &str, says: &[&str]) {
     }
 }
 
-const SCALE: &str = "book/src/02-scale.md";
-const WHY: &str = "book/src/01-why.md";
+const SCALE: &str = "book/src/scale.md";
+const WHY: &str = "book/src/why.md";
 
 #[test]
 fn a_renamed_kernel_is_found() {
@@ -214,11 +233,7 @@ fn a_misspelt_reference_is_found() {
         WHY,
         "{{#ref scale-backward}}",
         "{{#ref scale-backwards}}",
-        &[
-            "01-why.md:31",
-            "no [scale-backwards]",
-            "nearest is `scale-backward`",
-        ],
+        &["why.md:31", "no [scale-backwards]", "nearest is `scale-backward`"],
     );
 }
 
@@ -230,22 +245,22 @@ fn an_equation_shown_nowhere_is_found() {
 
 #[test]
 fn an_equation_shown_twice_is_found() {
-    let says = ["{{#eq rms}}: is already shown at book/src/01-why.md:8"];
+    let says = ["{{#eq rms}}: is already shown at book/src/why.md:8"];
     breaks(SCALE, "{{#eq scale-forward}}", "{{#eq rms}}", &says);
 }
 
 #[test]
 fn a_wrong_symbol_is_found() {
-    let says = ["02-scale.md:7", "nearest is `scale_forward`"];
+    let says = ["scale.md:7", "nearest is `scale_forward`"];
     breaks(SCALE, "rs::scale_forward", "rs::scale_froward", &says);
 }
 
 #[test]
 fn dead_links_are_found() {
-    let says = ["01-why.html", "03-next.html leads nowhere"];
-    breaks(WHY, "(02-scale.md)", "(03-next.html)", &says);
-    let says = ["02-scale.html#forward leads nowhere"];
-    breaks(WHY, "(02-scale.md)", "(02-scale.md#forward)", &says);
+    let says = ["why.html", "next.html leads nowhere"];
+    breaks(WHY, "(scale.md)", "(next.html)", &says);
+    let says = ["scale.html#forward leads nowhere"];
+    breaks(WHY, "(scale.md)", "(scale.md#forward)", &says);
 }
 
 #[test]
@@ -264,27 +279,27 @@ fn a_file_from_the_network_is_found() {
 
 #[test]
 fn a_fence_without_language_is_found() {
-    let says = ["01-why.md:12", "names no language", "```text"];
+    let says = ["why.md:12", "names no language", "```text"];
     breaks(WHY, "```text", "```", &says);
-    let says = ["01-why.md:3", "four blanks"];
+    let says = ["why.md:3", "four blanks"];
     breaks(WHY, "You will", "    You will", &says);
 }
 
 #[test]
 fn a_chapter_outside_the_summary_is_found() {
-    let says = ["book/src/02-scale.md: is not in SUMMARY.md"];
-    breaks("book/src/SUMMARY.md", "- [Scale](02-scale.md)", "", &says);
+    let says = ["book/src/scale.md: is not in SUMMARY.md"];
+    breaks("book/src/SUMMARY.md", "- [Scale](scale.md)", "", &says);
 }
 
 #[test]
 fn a_picture_without_words_is_found() {
-    let says = ["01-why.md:2", "no alternative text"];
+    let says = ["why.md:2", "no alternative text"];
     breaks(WHY, "# Why\n", "# Why\n![](figures/fall.svg)\n", &says);
 }
 
 #[test]
 fn a_rejected_formula_is_found() {
-    let says = ["01-why.md:19", "Undefined control sequence: \\lvret"];
+    let says = ["why.md:19", "Undefined control sequence: \\lvret"];
     breaks(WHY, "\\lvert x \\rvert", "\\lvret x \\rvert", &says);
     let says = ["equations.toml: [rms]", "\\sqtr"];
     breaks("equations.toml", "\\sqrt", "\\sqtr", &says);
@@ -306,26 +321,132 @@ fn a_mistyped_table_is_found() {
 #[test]
 fn an_exercise_without_solution_is_found() {
     let solution = "<details><summary>Solution</summary>\n\nAlmost.";
-    let says = ["02-scale.md:44", "exercise 2 has no solution"];
+    let says = ["scale.md:44", "exercise 2 has no solution"];
     breaks(SCALE, solution, "<details>\n\nAlmost.", &says);
-    let says = ["02-scale.md:44", "number this exercise 2.2"];
-    breaks(SCALE, "Exercise 2.2", "Exercise 2.3", &says);
+    let says = ["scale.md:44", "number this exercise 2"];
+    breaks(SCALE, "{{#exercise 2}}", "{{#exercise 3}}", &says);
     let says = ["begins its heading, list item or paragraph with"];
-    breaks(SCALE, "**Exercise 2.2 ★**", "**Exercise 2.2**", &says);
-}
-
-#[test]
-fn an_untested_chapter_is_found() {
-    let says = ["examples of 02-scale.md; add `#[doc = include_str!"];
-    breaks("src/book.rs", "02-scale.md", "01-why.md", &says);
+    breaks(SCALE, "**{{#exercise 2}} ★**", "**{{#exercise 2}}**", &says);
+    breaks(SCALE, "**{{#exercise 2}} ★**", "**Exercise two**", &says);
 }
 
 #[test]
 fn a_source_without_home_is_found() {
-    let says = ["src/nn/scale.rs:1", "chapter 3", "write that chapter"];
-    breaks("src/nn/scale.rs", "Chapter 2", "Chapter 2 (a) and 3", &says);
-    let says = ["src/nn/scale.rs:1", "names no home", "`//! Chapter N.`"];
-    breaks("src/nn/scale.rs", "//! Chapter 2.", "//!", &says);
+    let source = "src/nn/scale.rs";
+    let says = ["src/nn/scale.rs:1: SUMMARY.md lists no chapter `shift`"];
+    breaks(source, "Chapter: scale", "Chapter: scale, shift", &says);
+    let says = ["src/nn/scale.rs:1: `notation` has no number"];
+    breaks(source, "Chapter: scale", "Chapter: notation", &says);
+    let says = ["src/nn/scale.rs:1", "names no home", "`//! Chapter: name."];
+    breaks(source, "//! Chapter: scale.", "//!", &says);
+}
+
+#[test]
+fn a_chapter_that_is_not_there_is_found() {
+    let says =
+        ["book/src/why.md:33: {{#chapter scales#with-epsilon}}: SUMMARY.md \
+         lists no chapter `scales`; nearest is `scale`"];
+    breaks(WHY, "{{#chapter scale#", "{{#chapter scales#", &says);
+    let says = ["{{#number notation}}: `notation` has no number"];
+    breaks(WHY, "{{#number scale}}", "{{#number notation}}", &says);
+    let says = ["why.html: the link scale.html#with-eps leads nowhere"];
+    breaks(WHY, "scale#with-epsilon", "scale#with-eps", &says);
+    let says = ["why.md:33: {{#exercise scale 3}}: scale.md has no exercise 3"];
+    breaks(WHY, "exercise scale 2", "exercise scale 3", &says);
+}
+
+#[test]
+fn a_number_that_somebody_wrote_is_found() {
+    for (text, line) in [
+        ("see chapter 12", 33),
+        ("see Chapters\n1 and 2", 33),
+        ("see [2](scale.md)", 33),
+        ("see exercise 2.1", 33),
+        ("by equation (2.1)", 33),
+        ("\n```text\nchapter 12\n```\n", 35),
+    ] {
+        let place = format!("why.md:{line}: `");
+        let says = [&place, "the tool numbers chapters, exercises"];
+        breaks(WHY, "{{#chapter scale#with-epsilon}}", text, &says);
+    }
+    let says = ["why.md:1: `# 1.`", "a title without a number"];
+    breaks(WHY, "# Why", "# 1. Why", &says);
+    let says = ["scale.rs:3: names a chapter by its number"];
+    breaks("src/nn/scale.rs", "/// Sets", "/// See chapter 2. Sets", &says);
+    let says = ["equations.toml:1: names a chapter by its number"];
+    breaks("equations.toml", "[rms]", "# Chapter 1. Why\n[rms]", &says);
+    let says = ["equations.toml:1: SUMMARY.md lists no chapter `whi`"];
+    breaks("equations.toml", "[rms]", "# Chapter: whi. Why -\n[rms]", &says);
+}
+
+#[test]
+fn chapters_take_their_turn_from_the_summary_alone() -> Result<()> {
+    let tree = Tree::new()?;
+    let entry = "- [Why](why.md)\n";
+    tree.edit("book/src/SUMMARY.md", entry, "")?;
+    let scale = "- [Scale](scale.md)\n";
+    tree.edit("book/src/SUMMARY.md", scale, &format!("{scale}{entry}"))?;
+    tree.build()?;
+    let (why, scale) = (tree.page("why.html")?, tree.page("scale.html")?);
+    assert!(why.contains("(2.1)") && why.contains("2. Why"), "{why}");
+    assert!(why.contains(">Exercise 1.2</a>"), "{why}");
+    assert!(scale.contains("(1.1)") && scale.contains("1. Scale"), "{scale}");
+    Ok(())
+}
+
+#[test]
+fn an_old_address_leads_to_the_new_one() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.build()?;
+    let old = tree.page("01-why.html")?;
+    assert!(old.contains("URL=why.html"), "{old}");
+    let says = ["01-why.html: the link whi.html leads nowhere"];
+    breaks("book/book.toml", "\"why.html\"", "\"whi.html\"", &says);
+    Ok(())
+}
+
+/// The real book's old addresses: each leads to a chapter.
+#[test]
+fn every_old_address_has_its_chapter() -> Result<()> {
+    let book = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = fs::read_to_string(book.join("book.toml"))?;
+    let (_, redirect) = config.split_once(tree::REDIRECT).expect("a table");
+    let mut count = 0;
+    for line in redirect.lines().filter(|l| l.starts_with('"')) {
+        let page = line.split('"').nth(3).expect("an address");
+        let file = book.join("src").join(page.replace(".html", ".md"));
+        assert!(file.exists(), "{line}");
+        count += 1;
+    }
+    assert_eq!(count, 27);
+    Ok(())
+}
+
+#[test]
+fn line_ends_change_nothing() -> Result<()> {
+    let (tree, other) = (Tree::new()?, Tree::new()?);
+    other.edit(WHY, "You will", "> $$\n> 1 + 1\n> $$\n\nYou will")?;
+    tree.edit(WHY, "You will", "> $$\n> 1 + 1\n> $$\n\nYou will")?;
+    other.crlf()?;
+    assert_eq!(measure::key(tree.root())?, measure::key(other.root())?);
+    assert_eq!(figures::faults(other.root())?, [""; 0]);
+    let (mut one, mut two) = (BTreeMap::new(), BTreeMap::new());
+    bytes(&tree.build()?, &mut one)?;
+    bytes(&other.build()?, &mut two)?;
+    // mdBook copies the drawing as it is.
+    let drawing = "figures/fall.svg";
+    assert!(one.remove(drawing) != two.remove(drawing), "they are copies");
+    assert!(one == two, "the pages differ");
+    make::check(other.root())?;
+    // A fault stands on the same line.
+    other.edit(WHY, "{{#chapter scale#", "{{#chapter scales#")?;
+    let fault = make::check(other.root()).expect_err("no such chapter");
+    assert!(format!("{fault:#}").contains("why.md:37: "), "{fault:#}");
+    other.edit(WHY, "{{#chapter scales#", "{{#chapter scale#")?;
+    other.edit(WHY, "\\lvert x \\rvert", "\\lvret x \\rvert")?;
+    let fault = make::check(other.root()).expect_err("no such command");
+    assert!(format!("{fault:#}").contains("why.md:23: "), "{fault:#}");
+    Ok(())
 }
 
 #[test]
@@ -337,9 +458,9 @@ fn a_row_that_does_not_fit_its_table_is_found() {
     let good = tree.edit(WHY, "# Why\n", &table("1 | 2"));
     good.and_then(|()| tree.build()).expect("three good rows");
     for (row, says) in [
-        ("| 1 |", "01-why.md:6: this row has 1 cells, its table 2"),
-        ("| 1 | 2 | 3 |", "01-why.md:6: this row has 3 cells"),
-        ("| $\\lvert x | y$ | 2 |", "01-why.md:6: this row has 3 cells"),
+        ("| 1 |", "why.md:6: this row has 1 cells, its table 2"),
+        ("| 1 | 2 | 3 |", "why.md:6: this row has 3 cells"),
+        ("| $\\lvert x | y$ | 2 |", "why.md:6: this row has 3 cells"),
     ] {
         breaks(WHY, "# Why\n", &table(row), &[says]);
     }
@@ -454,7 +575,7 @@ fn a_draft_is_built_all_the_same() -> Result<()> {
     let tree = Tree::new()?;
     tree.edit(SCALE, "{{#eq scale-backward}}", "")?;
     make::build(tree.root(), Mode::Draft)?;
-    let page = tree.page("01-why.html")?;
+    let page = tree.page("why.html")?;
     assert!(page.contains("class=\"problem\""), "it says what is missing");
     Ok(())
 }
@@ -464,7 +585,7 @@ fn figures_are_drawn_once() -> Result<()> {
     let tree = Tree::new()?;
     let drawn = figures::draw_all(tree.root())?;
     assert_eq!(drawn, ["book/src/figures/fall.svg"]);
-    assert!(figures::faults(tree.root()).is_empty());
+    assert!(figures::faults(tree.root())?.is_empty());
     Ok(())
 }
 

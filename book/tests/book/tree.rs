@@ -6,6 +6,9 @@ use book_tool::{figures, measure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Where the real book's redirects begin, the last table of `book.toml`.
+pub(crate) const REDIRECT: &str = "[output.html.redirect]";
+
 /// The fixture, with the real book's configuration, theme and fonts.
 pub(crate) struct Tree {
     folder: tempfile::TempDir,
@@ -20,6 +23,12 @@ impl Tree {
         for part in ["book.toml", "theme", "src/katex"] {
             copy(&book.join(part), &tree.root().join("book").join(part))?;
         }
+        // The real book's redirects lead to chapters of its own.
+        let config = tree.root().join("book/book.toml");
+        let text = fs::read_to_string(&config)?;
+        let (text, _) = text.split_once(REDIRECT).context(REDIRECT)?;
+        let own = format!("{REDIRECT}\n\"/01-why.html\" = \"why.html\"\n");
+        fs::write(config, format!("{text}{own}"))?;
         // Figures name the programs that made them.
         copy(&book.join("../Cargo.toml"), &tree.root().join("Cargo.toml"))?;
         figures::draw_all(tree.root())?;
@@ -37,6 +46,18 @@ impl Tree {
             "rungs": [{"rung": "T1", "error": 3.14e-11, "bound": 1e-7,
             "holds": true}]}]"#;
         measure::keep(self.root(), &measure::key(self.root())?, json)
+    }
+
+    /// Ends the lines of every text as a checkout on Windows may.
+    pub(crate) fn crlf(&self) -> Result<()> {
+        for ext in ["md", "rs", "toml", "csv", "svg"] {
+            for file in registry::files(self.root(), "", ext)? {
+                let text = fs::read_to_string(self.root().join(&file))?;
+                let text = text.replace('\n', "\r\n");
+                fs::write(self.root().join(&file), text)?;
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the first `from` in a file.

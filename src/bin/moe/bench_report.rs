@@ -1,4 +1,4 @@
-//! Chapter 25. `moe bench-report`.
+//! Chapter: simd. `moe bench-report`.
 
 use crate::output::show;
 use moe_by_hand::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Chapter 4. `moe check`: the proofs as a table.
+//! Chapter: gradcheck. `moe check`: the proofs as a table.
 
 use crate::output::show;
 use moe_by_hand::check::{CHECKS, Check};

@@ -1,4 +1,4 @@
-//! Chapter 1. `moe converge`: the prior art's demonstration, and what it
+//! Chapter: proof. `moe converge`: the prior art's demonstration, and what it
 //! hides.
 
 use crate::output::show;

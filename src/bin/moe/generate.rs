@@ -1,4 +1,4 @@
-//! Chapter 22. `moe generate`.
+//! Chapter: sampling. `moe generate`.
 
 use crate::output::{note, show};
 use moe_by_hand::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Chapter 21. `moe info`.
+//! Chapter: training. `moe info`.
 
 use crate::output::show;
 use moe_by_hand::config::Config;

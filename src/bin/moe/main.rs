@@ -1,4 +1,4 @@
-//! Chapter 21. The command `moe`.
+//! Chapter: training. The command `moe`.
 
 mod bench_report;
 mod check;

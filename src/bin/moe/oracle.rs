@@ -1,4 +1,4 @@
-//! Chapter 21. `moe oracle`.
+//! Chapter: training. `moe oracle`.
 
 use crate::output::show;
 use moe_by_hand::error::Result;

@@ -1,4 +1,4 @@
-//! Chapter 21. Writing to a terminal, a file, or a pipe that may end.
+//! Chapter: training. Writing to a terminal, a file, or a pipe that may end.
 
 use moe_by_hand::error::{Error, Result};
 use std::io::{self, ErrorKind, Write};

@@ -1,4 +1,4 @@
-//! Chapter 21. How far a run is: a bar on a terminal, else lines.
+//! Chapter: training. How far a run is: a bar on a terminal, else lines.
 
 use crate::output::{note, show};
 use indicatif::{ProgressBar, ProgressStyle};

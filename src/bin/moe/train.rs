@@ -1,4 +1,4 @@
-//! Chapter 21. `moe train`.
+//! Chapter: training. `moe train`.
 
 use crate::progress::{Progress, say};
 use moe_by_hand::config::Config;

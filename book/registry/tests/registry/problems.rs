@@ -27,6 +27,31 @@ fn clean() {
     assert_eq!(Tree::clean().problems(), [""; 0]);
 }
 
+/// A checkout may end its lines as Windows does.
+#[test]
+fn line_ends() {
+    let tree = Tree::clean();
+    let places = registry::places(&tree.root).expect("a clean tree");
+    let directives = registry::directives(&tree.root);
+    let quoted = |tree: &Tree| {
+        let sources = registry::Sources::load(&tree.root).expect("Rust");
+        let target = "src/nn/moe.rs::Moe".parse().expect("a target");
+        let (source, item) = sources.find(&target).expect("an item");
+        source.text_of(item)
+    };
+    let text = quoted(&tree);
+    tree.crlf();
+    assert_eq!(tree.problems(), [""; 0]);
+    assert_eq!(registry::places(&tree.root), Ok(places));
+    assert_eq!(registry::directives(&tree.root), directives);
+    assert_eq!(quoted(&tree), text);
+    let wrong = Tree::clean();
+    for tree in [&tree, &wrong] {
+        tree.edit("equations.toml", "\"identity\"", "\"identify\"");
+    }
+    assert_eq!(tree.problems(), wrong.problems());
+}
+
 #[test]
 fn without_registry() {
     let tree = Tree::clean();
@@ -531,8 +556,8 @@ fn shown_twice() {
         "book/src/norm.md",
         "# Norm",
         "# Norm {{#eq shift}}",
-        "book/src/norm.md:1: {{#eq shift}}: is already shown at \
-         book/src/nn/moe.md:13; an equation is shown once: cite it with \
+        "book/src/nn/moe.md:13: {{#eq shift}}: is already shown at \
+         book/src/norm.md:1; an equation is shown once: cite it with \
          {{#ref shift}}",
     );
 }

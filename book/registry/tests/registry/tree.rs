@@ -35,6 +35,13 @@ impl Tree {
         self.write(file, &text.replace(old, new));
     }
 
+    /// Ends every line in `\r\n`.
+    pub(crate) fn crlf(&self) {
+        for (file, text) in FILES {
+            self.write(file, &text.replace('\n', "\r\n"));
+        }
+    }
+
     pub(crate) fn append(&self, file: &str, more: &str) {
         let text = fs::read_to_string(self.root.join(file)).expect(file);
         self.write(file, &(text + more));
@@ -120,7 +127,7 @@ tex = "s(x + c) = s(x)"
 tests = ["tests/gradients.rs::shift"]
 "#;
 
-const RMSNORM: &str = r#"//! Chapter 5
+const RMSNORM: &str = r#"//! Chapter: norm.
 
 /// Sets y.
 pub fn rmsnorm_forward() {
@@ -150,7 +157,7 @@ mod tests {
 }
 "#;
 
-const MOE: &str = r#"//! Chapter 9
+const MOE: &str = r#"//! Chapter: moe.
 /// eq: choice, in words
 pub struct Moe<T> {
     // eq: choice

@@ -1,0 +1,4 @@
+//! The book's chapters, whose Rust examples are doc tests. The list is made of
+//! `SUMMARY.md` when this is built.
+
+include!(concat!(env!("OUT_DIR"), "/chapters.rs"));

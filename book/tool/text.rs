@@ -1,0 +1,37 @@
+//! Text that becomes HTML, and the names of pages.
+
+use anyhow::{Result, bail};
+use registry::{Place, Target};
+
+pub(crate) use crate::chart::escape;
+
+/// The page of a chapter's file.
+pub(crate) fn html(file: &str) -> String {
+    format!("{}.html", file.trim_end_matches(".md"))
+}
+
+/// A line of a source page; all chapters lie beside the folder `source`.
+pub(crate) fn page_of(file: &str, line: usize) -> String {
+    format!("source/{file}.html#L{line}")
+}
+
+/// The item, linked to its line.
+pub(crate) fn link(target: &Target, place: &Place) -> String {
+    let page = page_of(&place.file, place.line);
+    let item = escape(&target.item);
+    format!("<a href=\"{page}\" title=\"{place}\"><code>{item}</code></a>")
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// An error that says all of them, if there are any.
+pub(crate) fn all_well(problems: &[String]) -> Result<()> {
+    match problems {
+        [] => Ok(()),
+        [one] => bail!("{one}"),
+        many => bail!("{} faults\n  {}", many.len(), many.join("\n  ")),
+    }
+}
