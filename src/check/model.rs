@@ -1,7 +1,6 @@
 //! Chapter: model. Proofs of the whole model: each loss alone and all together.
 
-use super::config;
-use super::kernels::{fact, formula, invariant};
+use super::tools::{self, Check, check, config, fact, formula, invariant};
 use crate::block::{Block, BlockActs};
 use crate::gradcheck::{
     Function, Measure, Plan, Report, Rung, measure, normals,
@@ -13,6 +12,21 @@ use crate::params::{Params, Role};
 use crate::real::Real;
 use crate::rng::Rng;
 use crate::train::step::{Coefficients, Losses, Step};
+
+pub(super) const CHECKS: &[Check] = &[
+    check("model-forward", forward),
+    tools::composed(
+        "model-backward",
+        backward,
+        &[
+            "embedding-backward",
+            "residual-backward",
+            "cross-entropy-grad",
+            "aux-backward",
+        ],
+    ),
+    check("loss-total", loss_total),
+];
 
 const SHAPE: Shape = Shape { batch: 2, time: 4 };
 /// With tokens that repeat, and some that never come.
