@@ -2,9 +2,7 @@
 
 use super::tools::{self, Check, check, config, fact, formula, invariant};
 use crate::block::{Block, BlockActs};
-use crate::gradcheck::{
-    Function, Measure, Plan, Report, Rung, measure, normals,
-};
+use crate::gradcheck::{Function, Plan, Report, measure, slope};
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
 use crate::model::{Batch, Model};
@@ -45,7 +43,7 @@ impl Whole {
         let model = Model::new(config()).unwrap_or_else(|e| panic!("{e}"));
         Self { model, coef }
     }
-    /// Of a size at which every path matters.
+    /// Parameters of a size at which every path matters.
     fn params(&self) -> Params<f64> {
         let mut p = self.model.layout.zeros();
         for e in &self.model.layout.entries {
@@ -77,7 +75,7 @@ impl Whole {
         (losses, step.finish(&self.model).clone())
     }
 }
-/// At which an expert is idle in the first block.
+/// A seed with which an expert is idle in the first block.
 const SEED: u64 = 2;
 impl Function for Whole {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
@@ -152,7 +150,8 @@ pub(super) fn backward() -> Report {
         measure(&w, &w.names(), x, Plan::MODEL).of(name)
     };
     let all = proof("all losses", ALL);
-    let c = Whole::new(ALL).model.config;
+    let w = Whole::new(ALL);
+    let c = &w.model.config;
     let (seen, each) = (all.choices.len(), c.top_k * TOKENS.len());
     let idle = (0..c.experts).any(|e| !all.choices[..seen / 2].contains(&e));
     all.and(fact("an expert is idle", idle))
@@ -160,37 +159,7 @@ pub(super) fn backward() -> Report {
         .and(proof("cross-entropy", only(1.0, 0.0, 0.0)))
         .and(proof("balance loss", only(0.0, 1.0, 0.0)))
         .and(proof("z-loss", only(0.0, 0.0, 1.0)))
-        .and(slope())
-}
-/// T4: along a random direction of length 1, the error of a difference falls
-/// with h², whatever the function; where the gradient is wrong it does not
-/// fall at all.
-fn slope() -> Report {
-    let w = Whole::new(ALL);
-    let p = w.params();
-    let mut u = normals(p.data.len(), 1.0, &mut Rng::named(SEED, "slope"));
-    let norm = dot(&u, &u).sqrt();
-    u.iter_mut().for_each(|u| *u /= norm);
-    let (_, dp) = w.gradient(&p, 1, false);
-    let exact = dot(&dp.data, &u);
-    let choices = w.forward(&w.split(&p)).1;
-    let at = |h: f64| {
-        let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
-        let x = w.split(&p.like(moved.collect()));
-        let (y, now) = w.forward(&x);
-        assert_eq!(now, choices, "margin too small, choose another seed");
-        y[0]
-    };
-    let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
-    let (large, small) = (error(1e-2), error(1e-3));
-    let measure = Measure {
-        rung: Rung::T4,
-        what: "error ratio for h = 10⁻² and 10⁻³, less 100".into(),
-        error: (large / small - 100.0).abs(),
-        bound: 10.0,
-        detail: format!("errors {large:.2e} and {small:.2e}"),
-    };
-    Report { measures: vec![measure], choices: vec![] }
+        .and(slope(&w, &w.split(&w.params()), SEED))
 }
 pub(super) fn z_loss() -> Report {
     let w = Whole::new(ALL);
