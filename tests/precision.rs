@@ -207,7 +207,7 @@ fn causal_softmax_gradient() {
                 });
                 let d = normals(n * keys, scale_of_d, keys + 7);
                 let scale = 0.353_553_4f32;
-                let pair = attention::parity_backward(isa, &d, &p, keys, scale);
+                let pair = attention::parity_gradient(isa, &d, &p, keys, scale);
                 worst.within(&format!("{keys} {scale_of_d:e}"), &pair);
             }
         }
@@ -236,7 +236,7 @@ fn cross_entropy() {
                 // The gradient, from the ℓ that f32 has.
                 let dsum = 1.0 / n as f32;
                 let dz =
-                    loss::parity_backward(isa, &z, &lse.got, &target, dsum);
+                    loss::parity_gradient(isa, &z, &lse.got, &target, dsum);
                 worst.all(&case, [lse, sum]);
                 worst_back.within(&case, &dz);
             }
@@ -259,7 +259,7 @@ fn glu() {
                 let up = normals(n, 2.0, len + 1);
                 let dh = normals(n, 0.5, len + 2);
                 worst.within(&case, &activation::parity(isa, &gate, &up));
-                let both = activation::parity_backward(isa, &dh, &gate, &up);
+                let both = activation::parity_gradient(isa, &dh, &gate, &up);
                 worst_back.all(&case, both);
             }
         }
@@ -283,7 +283,7 @@ fn rmsnorm() {
                 // The gradient, from the r that f32 has.
                 let dy = normals(n * d, 0.7, d + 2);
                 let dgain = normals(d, 0.1, d + 3);
-                let both = rmsnorm::parity_backward(
+                let both = rmsnorm::parity_gradient(
                     isa, &dy, &x, &gain, &r.got, &dgain,
                 );
                 worst.all(&case, [r, y]);
@@ -309,7 +309,7 @@ fn combine() {
                 let w = normals(m, 0.4, d + 2);
                 // any permutation
                 let slot: Vec<usize> = (0..m).rev().collect();
-                let both = moe::parity_backward(isa, &dy, &o, &w, &slot);
+                let both = moe::parity_gradient(isa, &dy, &o, &w, &slot);
                 worst.all(&case, both);
             }
         }

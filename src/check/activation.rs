@@ -64,13 +64,13 @@ fn glu_forward() -> Report {
 }
 fn glu_backward() -> Report {
     let [gate, up, dh] = [1, 2, 3].map(numbers);
-    let fast = parity_backward(Isa::current(), &dh, &gate, &up);
+    let fast = parity_gradient(Isa::current(), &dh, &gate, &up);
     proof(&Glu, &gate_and_up()).and(report(fast))
 }
 
 /// σ(z) and its bound: 1 + e and 1/(1 + e) are rounded; e has a relative error
-/// of 2⁻²², and the quotient e/(1 + e) < 1 times as much. e^88.4 counts as ∞ and
-/// its quotient as 0, which is below 2⁻¹²⁶.
+/// of 2⁻²², and the quotient e/(1 + e) < 1 times as much. e^88.4 counts as ∞
+/// and its quotient as 0, which is below 2⁻¹²⁶.
 fn sigmoid_bound(z: f64) -> [f64; 2] {
     let sigma = 1.0 / (1.0 + (-z).exp());
     let relative = 1.0 / ((1.0 - EXP) * (1.0 - gamma(2))) - 1.0;
@@ -96,7 +96,7 @@ pub fn parity(isa: Isa, gate: &[f32], up: &[f32]) -> Pair {
 }
 
 /// T5 of silu(gate)·up, backward: by gate, by up.
-pub fn parity_backward(
+pub fn parity_gradient(
     isa: Isa, dh: &[f32], gate: &[f32], up: &[f32],
 ) -> [Pair; 2] {
     let (mut dgate, mut dup) = (vec![f32::NAN; up.len()], vec![0.0; up.len()]);

@@ -124,7 +124,7 @@ fn causal_softmax_backward() -> Report {
     let z = &mut p;
     let (keys, group, scale) = (LENGTH, 1, SCALE);
     isa.run(fast::CausalSoftmaxForward { z, keys, group, scale });
-    let fast = parity_backward(isa, &numbers(2), &p, keys, scale);
+    let fast = parity_gradient(isa, &numbers(2), &p, keys, scale);
     proof(&Masked, &[("z", random("z", 30))]).and(report([fast]))
 }
 fn backward() -> Report {
@@ -238,8 +238,8 @@ fn layer_backward() -> Report {
 
 const SCALE: f32 = 0.353_553_4; // 1/√8
 
-/// T5 of causal softmax of z: [t·g, s], s = `keys`, g = `group`. The future is 0,
-/// exactly.
+/// T5 of causal softmax of z: [t·g, s], s = `keys`, g = `group`. The future is
+/// 0, exactly.
 pub fn parity(
     isa: Isa, z: &[f32], keys: usize, group: usize, scale: f32,
 ) -> Pair {
@@ -258,7 +258,7 @@ pub fn parity(
 }
 
 /// T5 of causal softmax, backward, from P: [n, s].
-pub fn parity_backward(
+pub fn parity_gradient(
     isa: Isa, d: &[f32], p: &[f32], keys: usize, scale: f32,
 ) -> Pair {
     let (mut got, mut want) = (d.to_vec(), wide(d));

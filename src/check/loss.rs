@@ -48,7 +48,7 @@ fn backward() -> Report {
     let sums = dz.chunks(N).map(|d| sum(d.iter().copied()));
     let (isa, z) = (Isa::current(), numbers(1));
     let [lse, _] = parity(isa, &z, &FAST_TARGETS);
-    let fast = parity_backward(isa, &z, &lse.got, &FAST_TARGETS, 0.7);
+    let fast = parity_gradient(isa, &z, &lse.got, &FAST_TARGETS, 0.7);
     proof(&CrossEntropy, &[("z", scores())])
         .with("Σ z̄ = 0", worst(sums), 1e-12)
         .and(report([fast]))
@@ -89,7 +89,7 @@ pub fn parity(isa: Isa, z: &[f32], target: &[usize]) -> [Pair; 2] {
 }
 
 /// T5 of cross-entropy, backward, from the log-sum-exp of each row in f32.
-pub fn parity_backward(
+pub fn parity_gradient(
     isa: Isa, z: &[f32], lse: &[f32], target: &[usize], dsum: f32,
 ) -> Pair {
     let v = z.len() / target.len();

@@ -1,5 +1,5 @@
 //! Chapter: gradcheck. The proofs: for each equation, what is measured of it.
-//! One file a subject, with the name of the file that it proves.
+//! One file for each subject, with the name of the file that it proves.
 //!
 //! `tests/` runs this list, `moe check` prints it, and the book's map shows
 //! its errors. What it measures are the rungs T1 to T5 and T7.
@@ -22,8 +22,8 @@ pub mod attention;
 mod rope;
 mod router;
 pub mod moe;
-mod balance;
 mod model;
+mod balance; // after the model, which the z-loss is measured on
 pub mod loss;
 pub mod optimizer;
 mod schedule;

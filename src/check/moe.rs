@@ -103,11 +103,11 @@ fn combine() -> Report {
     formula("yₜ = Σ w·o", &Combine.forward(&[o, w]).0, &want)
 }
 fn backward_expert() -> Report {
-    let [fast, _] = fast_backward();
+    let [fast, _] = fast_gradient();
     proof(&Combine, &outputs_and_weights()).only("o").and(fast)
 }
 fn backward_weight() -> Report {
-    let [_, fast] = fast_backward();
+    let [_, fast] = fast_gradient();
     proof(&Combine, &outputs_and_weights()).only("w").and(fast)
 }
 
@@ -148,8 +148,9 @@ fn permutation() -> Report {
     ))
 }
 
-/// T5 of the experts' weighted sum, backward: by their outputs o, by the weights.
-pub fn parity_backward(
+/// T5 of the experts' weighted sum, backward: by their outputs o, by the
+/// weights.
+pub fn parity_gradient(
     isa: Isa, dy: &[f32], o: &[f32], w: &[f32], slot: &[usize],
 ) -> [Pair; 2] {
     let (m, d) = (w.len(), o.len() / w.len());
@@ -174,10 +175,10 @@ pub fn parity_backward(
     ]
 }
 /// By the experts' outputs and by their weights.
-fn fast_backward() -> [Report; 2] {
+fn fast_gradient() -> [Report; 2] {
     let slot: Vec<usize> = (0..2 * ROWS).rev().collect();
     let (o, w) =
         (normals(2 * ROWS * LENGTH, 1.0, 3), normals(2 * ROWS, 0.4, 4));
-    parity_backward(Isa::current(), &numbers(2), &o, &w, &slot)
+    parity_gradient(Isa::current(), &numbers(2), &o, &w, &slot)
         .map(|pair| report([pair]))
 }

@@ -1,6 +1,6 @@
 //! Chapter: simd. T5: an f32 kernel against its plain twin in f64, on one
 //! instruction set, every element within a bound of its own. The pairs of each
-//! subject stand in its file of proofs, as `parity` and `parity_backward`.
+//! subject stand in its file of proofs, as `parity` and `parity_gradient`.
 //!
 //! Each bound is derived where it is computed, from the number of roundings
 //! and from the data. Every operation of f32 is exact but for a factor 1 + δ,

@@ -67,11 +67,11 @@ fn forward() -> Report {
     formula("γ·x / √(mean x² + ε)", &got, &want).and(fast)
 }
 fn backward() -> Report {
-    let [fast, _] = fast_backward();
+    let [fast, _] = fast_gradient();
     proof(&Norm(EPS), &x_and_gain()).only("x").and(fast)
 }
 fn backward_gamma() -> Report {
-    let [_, fast] = fast_backward();
+    let [_, fast] = fast_gradient();
     proof(&Norm(EPS), &x_and_gain()).only("gain").and(fast)
 }
 fn layer_backward() -> Report {
@@ -122,9 +122,9 @@ pub fn parity(isa: Isa, x: &[f32], gain: &[f32]) -> [Pair; 2] {
     ]
 }
 
-/// T5 of RMSNorm, backward, from the r of each row in f32: by x, and by the gain,
-/// where it is added to `dgain`.
-pub fn parity_backward(
+/// T5 of RMSNorm, backward, from the r of each row in f32: by x, and by the
+/// gain, where it is added to `dgain`.
+pub fn parity_gradient(
     isa: Isa, dy: &[f32], x: &[f32], gain: &[f32], r: &[f32], dgain: &[f32],
 ) -> [Pair; 2] {
     let (n, d) = (r.len(), gain.len());
@@ -163,10 +163,10 @@ fn fast_gain() -> Vec<f32> {
     normals(LENGTH, 0.3, 9).iter().map(|g| 1.0 + g).collect()
 }
 /// By x and by the gain.
-fn fast_backward() -> [Report; 2] {
+fn fast_gradient() -> [Report; 2] {
     let (isa, x, gain) = (Isa::current(), numbers(1), fast_gain());
     let [r, _] = parity(isa, &x, &gain);
     let dgain = normals(LENGTH, 0.1, 4);
-    parity_backward(isa, &numbers(2), &x, &gain, &r.got, &dgain)
+    parity_gradient(isa, &numbers(2), &x, &gain, &r.got, &dgain)
         .map(|pair| report([pair]))
 }

@@ -41,7 +41,7 @@ fn literal(p: &[f64], kept: impl Fn(usize) -> bool) -> Vec<f64> {
 fn probabilities() -> Vec<f64> {
     at_temperature(&random("logits", 9), 1.0)
 }
-/// How many are larger than the i-th.
+/// The numbers that are larger than the i-th.
 fn larger(p: &[f64], i: usize) -> impl Iterator<Item = &f64> {
     let own = p[i];
     p.iter().filter(move |&&p| p > own)
@@ -90,7 +90,7 @@ fn top_p() -> Report {
 }
 fn inverse_cdf() -> Report {
     let p = probabilities();
-    // Of n numbers in even steps, each token gets its share, to within 1.
+    // Each token gets its share of n numbers in even steps, to within 1.
     let n = 10_000;
     let mut share = vec![0.0; p.len()];
     for j in 0..n {
