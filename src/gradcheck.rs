@@ -327,6 +327,38 @@ fn adjoint<F: Function>(
     let detail = format!("⟨ȳ, J·u⟩ = {forward:.6e}, ⟨x̄, u⟩ = {reverse:.6e}");
     Measure { rung: Rung::T2, what: name.into(), error, bound: 1e-12, detail }
 }
+/// Measures T4 of a function with a single output, at the inputs `x`: along a
+/// random direction of length 1, the error of a difference falls with h²,
+/// whatever the function; where the gradient is wrong it does not fall at all.
+///
+/// # Panics
+/// If a step crosses a discrete choice: another seed has to be chosen.
+#[track_caller]
+pub fn slope<F: Function>(f: &F, x: &[Vec<f64>], seed: u64) -> Report {
+    let flat = x.concat();
+    let mut u = normals(flat.len(), 1.0, &mut Rng::named(seed, "slope"));
+    let norm = dot(&u, &u).sqrt();
+    u.iter_mut().for_each(|u| *u /= norm);
+    let exact = dot(&f.backward(x, &[1.0]).concat(), &u);
+    let (_, choices) = f.forward(x);
+    let at = |h: f64| {
+        let mut moved = flat.iter().zip(&u).map(|(x, u)| x + h * u);
+        let part = |x: &Vec<f64>| moved.by_ref().take(x.len()).collect();
+        let (y, now) = f.forward(&x.iter().map(part).collect::<Vec<_>>());
+        assert_eq!(now, choices, "margin too small, choose another seed");
+        y[0]
+    };
+    let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
+    let (large, small) = (error(1e-2), error(1e-3));
+    let measure = Measure {
+        rung: Rung::T4,
+        what: "error ratio for h = 10⁻² and 10⁻³, less 100".into(),
+        error: (large / small - 100.0).abs(),
+        bound: 10.0,
+        detail: format!("errors {large:.2e} and {small:.2e}"),
+    };
+    Report { measures: vec![measure], choices: vec![] }
+}
 /// What the ratio of an analytic to a numeric gradient usually means.
 ///
 /// ```

@@ -40,19 +40,19 @@ fn unmatched(equations: &[Equation], checks: &[&str]) -> Vec<String> {
             (_, true) => {}
             (_, false) => faults.push(format!(
                 "equations.toml: [{id}] of kind {kind} has no check; add one \
-                 to src/check.rs"
+                 to src/check"
             )),
         }
     }
     for (i, id) in checks.iter().enumerate() {
         if equations.iter().all(|e| e.id != *id) {
             faults.push(format!(
-                "src/check.rs: `{id}` is no equation; add [{id}] to \
+                "src/check: `{id}` is no equation; add [{id}] to \
                  equations.toml"
             ));
         }
         if checks[..i].contains(id) {
-            faults.push(format!("src/check.rs: `{id}` twice; remove one"));
+            faults.push(format!("src/check: `{id}` twice; remove one"));
         }
     }
     faults
@@ -70,15 +70,15 @@ fn both_lists_are_in_the_order_of_the_chapters() {
     let proven = equations.iter().filter(|e| e.kind != Kind::Definition);
     let proven: Vec<_> = proven.map(|e| e.id.as_str()).collect();
     let checks: Vec<_> = CHECKS.iter().map(|c| c.id).collect();
-    assert_eq!(proven, checks, "equations.toml against src/check.rs");
+    assert_eq!(proven, checks, "equations.toml against src/check");
 }
 
 #[test]
 fn checks_are_composed_of_checks() {
-    for c in CHECKS {
+    for c in CHECKS.iter() {
         for part in c.of {
             let known = CHECKS.iter().any(|c| c.id == *part);
-            assert!(known, "src/check.rs: `{}` is of `{part}`: no check", c.id);
+            assert!(known, "src/check: `{}` is of `{part}`: no check", c.id);
         }
     }
 }
@@ -101,18 +101,18 @@ fn rungs(e: &Equation) -> Vec<Rung> {
 fn unmeasured(e: &Equation, report: &Report) -> Vec<String> {
     let Equation { id, kind, .. } = e;
     if report.measures.is_empty() {
-        return vec![format!("src/check.rs: `{id}` measures nothing")];
+        return vec![format!("src/check: `{id}` measures nothing")];
     }
     let has = |rung| report.measures.iter().any(|m| m.rung == rung);
     let missing = rungs(e).into_iter().filter(|&rung| !has(rung));
     let say = |rung| match rung {
         Rung::T5 => format!(
-            "src/check.rs: `{id}` has a `fast` twin and does not measure T5; \
-             add it to src/check/parity.rs"
+            "src/check: `{id}` has a `fast` twin and does not measure T5; \
+             add it there"
         ),
-        _ => format!(
-            "src/check.rs: `{id}` of kind {kind} does not measure {rung}"
-        ),
+        _ => {
+            format!("src/check: `{id}` of kind {kind} does not measure {rung}")
+        }
     };
     missing.map(say).collect()
 }
@@ -155,7 +155,7 @@ fn an_equation_without_check_is_found() {
         unmatched(&parse(THREE), &["y"]),
         [
             "equations.toml: [y-backward] of kind backward has no check; add one \
-          to src/check.rs"
+          to src/check"
         ]
     );
 }
@@ -166,8 +166,8 @@ fn a_check_without_equation_is_found() {
     assert_eq!(
         faults,
         [
-            "src/check.rs: `y` twice; remove one",
-            "src/check.rs: `z` is no equation; add [z] to equations.toml"
+            "src/check: `y` twice; remove one",
+            "src/check: `z` is no equation; add [z] to equations.toml"
         ]
     );
     let faults = unmatched(&parse(THREE), &["width", "y", "y-backward"]);

@@ -1,5 +1,5 @@
 //! Chapter: gradcheck. Every equation of `equations.toml` by its proof in
-//! `src/check.rs`: one test each, with the literal id.
+//! `src/check`: one test each, with the literal id.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 use moe_by_hand::check;

@@ -9,14 +9,13 @@ use crate::wrong::optimizer::{Fault, library, literal, stepped};
 use crate::wrong::twin::Mistake::{self, *};
 use crate::wrong::twin::Twin;
 use moe_by_hand::gradcheck::{
-    Function, Measure, Plan, Report, Rung, gap, layer, measure, normals,
+    Function, Measure, Plan, Report, Rung, gap, layer, measure, slope,
 };
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::params::{Builder, ParamGrads};
 use moe_by_hand::real::Real;
-use moe_by_hand::rng::Rng;
 use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use registry::{Source, Target};
 use serde::Deserialize;
@@ -42,30 +41,8 @@ fn of_block(wrong: &[Mistake]) -> Report {
 fn of_model(wrong: &[Mistake], slips: &[Slip]) -> Report {
     let net = Net::new(ALL, wrong, slips);
     let x = net.split(&net.params().data);
-    let mut report = measure(&net, &net.names(), x, Plan::MODEL);
-    report.measures.push(slope(&net));
-    report
-}
-/// T4, as in the library's list of proofs.
-fn slope(net: &Net) -> Measure {
-    let p = net.params();
-    let mut u = normals(p.data.len(), 1.0, &mut Rng::named(2, "slope"));
-    let norm = dot(&u, &u).sqrt();
-    u.iter_mut().for_each(|u| *u /= norm);
-    let exact = dot(&net.gradient(&p, 1.0).data, &u);
-    let at = |h: f64| {
-        let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
-        net.loss(&p.like(moved.collect::<Vec<_>>())).0
-    };
-    let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
-    let ratio = error(1e-2) / error(1e-3);
-    Measure {
-        rung: Rung::T4,
-        what: "slope".into(),
-        error: (ratio - 100.0).abs(),
-        bound: 10.0,
-        detail: String::new(),
-    }
+    let slope = slope(&net, &x, 2);
+    measure(&net, &net.names(), x, Plan::MODEL).and(slope)
 }
 /// T7 of the optimizer: θ after each step against the formula.
 fn of_optimizer(theta: &[f64]) -> Report {

@@ -1,10 +1,13 @@
 //! T5. The f32 kernels on every instruction set that this CPU has against the
 //! plain kernels in f64, at many sizes and scales, and the gradient of whole
-//! models. The bounds of the kernels are derived in `src/check/parity.rs`.
+//! models. The bounds of the kernels are derived in `src/check`.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 use crate::again::again;
-use moe_by_hand::check::parity::{self, EXP, Pair, TINY, U, normals, wide};
+use moe_by_hand::check::parity::{EXP, Pair, TINY, U, normals, wide};
+use moe_by_hand::check::{
+    activation, attention, loss, moe, optimizer, rmsnorm, softmax,
+};
 use moe_by_hand::config::Config;
 use moe_by_hand::gradcheck::Rung;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
@@ -147,7 +150,7 @@ fn softmax() {
         for n in lengths() {
             for (kind, z) in scores(1, n) {
                 let case = format!("{kind} {n}");
-                let [p, lse] = parity::softmax(isa, &z);
+                let [p, lse] = softmax::parity(isa, &z);
                 for (i, z) in z.iter().enumerate() {
                     let masked = *z == f32::NEG_INFINITY;
                     assert!(!masked || p.got[i] == 0.0, "{isa} {case} at {i}");
@@ -178,7 +181,7 @@ fn causal_softmax() {
                 let scale = [0.176_776_7f32, 1.0, 3.3][(keys + t) % 3];
                 for (kind, z) in scores(t * group, keys) {
                     let case = format!("{kind} {keys} {t} {group}");
-                    let p = parity::causal_softmax(isa, &z, keys, group, scale);
+                    let p = attention::parity(isa, &z, keys, group, scale);
                     for (r, p) in p.got.chunks(keys).enumerate() {
                         let future = &p[keys - t + r / group + 1..];
                         let none = future.iter().all(|&p| p == 0.0);
@@ -205,8 +208,7 @@ fn causal_softmax_gradient() {
                 });
                 let d = normals(n * keys, scale_of_d, keys + 7);
                 let scale = 0.353_553_4f32;
-                let pair =
-                    parity::causal_softmax_gradient(isa, &d, &p, keys, scale);
+                let pair = attention::parity_gradient(isa, &d, &p, keys, scale);
                 worst.within(&format!("{keys} {scale_of_d:e}"), &pair);
             }
         }
@@ -231,12 +233,11 @@ fn cross_entropy() {
                     *z = z.max(-1e6); // a finite loss
                 }
                 let case = format!("{kind} {n} {v}");
-                let [lse, sum] = parity::cross_entropy(isa, &z, &target);
+                let [lse, sum] = loss::parity(isa, &z, &target);
                 // The gradient, from the ℓ that f32 has.
                 let dsum = 1.0 / n as f32;
-                let dz = parity::cross_entropy_gradient(
-                    isa, &z, &lse.got, &target, dsum,
-                );
+                let dz =
+                    loss::parity_gradient(isa, &z, &lse.got, &target, dsum);
                 worst.all(&case, [lse, sum]);
                 worst_back.within(&case, &dz);
             }
@@ -258,8 +259,8 @@ fn glu() {
                 let gate = normals(n, scale, len);
                 let up = normals(n, 2.0, len + 1);
                 let dh = normals(n, 0.5, len + 2);
-                worst.within(&case, &parity::glu(isa, &gate, &up));
-                let both = parity::glu_gradient(isa, &dh, &gate, &up);
+                worst.within(&case, &activation::parity(isa, &gate, &up));
+                let both = activation::parity_gradient(isa, &dh, &gate, &up);
                 worst_back.all(&case, both);
             }
         }
@@ -279,11 +280,11 @@ fn rmsnorm() {
                 let x = normals(n * d, scale, d);
                 let gain: Vec<f32> =
                     normals(d, 0.3, d + 1).iter().map(|g| 1.0 + g).collect();
-                let [r, y] = parity::rmsnorm(isa, &x, &gain);
+                let [r, y] = rmsnorm::parity(isa, &x, &gain);
                 // The gradient, from the r that f32 has.
                 let dy = normals(n * d, 0.7, d + 2);
                 let dgain = normals(d, 0.1, d + 3);
-                let both = parity::rmsnorm_gradient(
+                let both = rmsnorm::parity_gradient(
                     isa, &dy, &x, &gain, &r.got, &dgain,
                 );
                 worst.all(&case, [r, y]);
@@ -309,7 +310,7 @@ fn combine() {
                 let w = normals(m, 0.4, d + 2);
                 // any permutation
                 let slot: Vec<usize> = (0..m).rev().collect();
-                let both = parity::combine_gradient(isa, &dy, &o, &w, &slot);
+                let both = moe::parity_gradient(isa, &dy, &o, &w, &slot);
                 worst.all(&case, both);
             }
         }
@@ -325,7 +326,7 @@ fn sum_of_squares() {
             for scale in [1e-15, 1.0, 1e15] {
                 let x = normals(n, scale, n);
                 let case = format!("{n} {scale:e}");
-                worst.within(&case, &parity::sum_of_squares(isa, &x));
+                worst.within(&case, &optimizer::parity(isa, &x));
             }
         }
         worst.done(0.01);
@@ -337,7 +338,7 @@ fn sum_of_squares() {
 fn a_pair_tells() {
     let isa = Isa::current();
     let pair = |got: f32| {
-        let mut pair = parity::sum_of_squares(isa, &[3.0, 4.0]);
+        let mut pair = optimizer::parity(isa, &[3.0, 4.0]);
         for x in [&mut pair.want, &mut pair.bound] {
             *x = vec![x[0]; 3];
         }
@@ -347,7 +348,7 @@ fn a_pair_tells() {
     let (right, last_bit) = (pair(25.0), pair(25.0 + 4.0 * f32::EPSILON * 4.0));
     assert!(right.holds() && right.error == 0.0 && right.rung == Rung::T5);
     assert!(last_bit.holds() && last_bit.error > 0.0, "{last_bit}");
-    let mut blind = parity::sum_of_squares(isa, &[3.0, 4.0]);
+    let mut blind = optimizer::parity(isa, &[3.0, 4.0]);
     blind.bound = vec![f64::NAN];
     assert!(!blind.measure().holds(), "a bound that is none");
     for wrong in [25.0001, -25.0, f32::NAN, f32::INFINITY] {

@@ -5,7 +5,7 @@
 //! as documented.
 
 use crate::again::again;
-use moe_by_hand::check::parity;
+use moe_by_hand::check::rng;
 use moe_by_hand::kernel::matrix::{
     Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
 };
@@ -525,7 +525,7 @@ fn normal_numbers_are_the_same_stream() {
     for n in (0..70).chain([511, 512, 513, 1000, 1_000_001]) {
         let mut first = vec![];
         for isa in Isa::here() {
-            let pair = parity::normal(isa, n, sigma, &rng);
+            let pair = rng::parity(isa, n, sigma, &rng);
             if n > 0 {
                 let measure = pair.measure();
                 assert!(measure.holds(), "{n}: {measure}");

@@ -135,14 +135,14 @@ fn complete(root: &Path, measured: &[Entry]) -> Result<()> {
         ensure!(
             measured.iter().any(|m| m.id == e.id),
             "equations.toml: [{}] was not measured; add its check to \
-             src/check.rs",
+             src/check",
             e.id
         );
     }
     for m in measured {
         ensure!(
             equations.iter().any(|e| e.id == m.id),
-            "src/check.rs: equations.toml has no [{}] to prove; add it, or \
+            "src/check: equations.toml has no [{}] to prove; add it, or \
              take the check out",
             m.id
         );

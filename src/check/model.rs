@@ -1,11 +1,8 @@
 //! Chapter: model. Proofs of the whole model: each loss alone and all together.
 
-use super::config;
-use super::kernels::{fact, formula, invariant};
+use super::tools::{self, Check, check, config, fact, formula, invariant};
 use crate::block::{Block, BlockActs};
-use crate::gradcheck::{
-    Function, Measure, Plan, Report, Rung, measure, normals,
-};
+use crate::gradcheck::{Function, Plan, Report, measure, slope};
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
 use crate::model::{Batch, Model};
@@ -14,6 +11,21 @@ use crate::params::{ParamGrads, Params, Role};
 use crate::real::Real;
 use crate::rng::Rng;
 use crate::train::gradient::{Coefficients, Gradient, Losses};
+
+pub(super) const CHECKS: &[Check] = &[
+    check("model-forward", forward),
+    tools::composed(
+        "model-backward",
+        backward,
+        &[
+            "embedding-backward",
+            "residual-backward",
+            "cross-entropy-grad",
+            "aux-backward",
+        ],
+    ),
+    check("loss-total", loss_total),
+];
 
 const SHAPE: Shape = Shape { batch: 2, time: 4 };
 /// With tokens that repeat, and some that never come.
@@ -32,7 +44,7 @@ impl Whole {
         let model = Model::new(config()).unwrap_or_else(|e| panic!("{e}"));
         Self { model, coef }
     }
-    /// Of a size at which every path matters.
+    /// Parameters of a size at which every path matters.
     fn params(&self) -> Params<f64> {
         let mut p = self.model.layout.zeros();
         for e in &self.model.layout.entries {
@@ -63,7 +75,7 @@ impl Whole {
         (losses, dp.clone())
     }
 }
-/// At which an expert is idle in the first block.
+/// A seed with which an expert is idle in the first block.
 const SEED: u64 = 2;
 impl Function for Whole {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
@@ -133,7 +145,8 @@ pub(super) fn backward() -> Report {
         measure(&w, &w.names(), x, Plan::MODEL).of(name)
     };
     let all = proof("all losses", ALL);
-    let c = Whole::new(ALL).model.config;
+    let w = Whole::new(ALL);
+    let c = &w.model.config;
     let (seen, each) = (all.choices.len(), c.top_k * TOKENS.len());
     let idle = (0..c.experts).any(|e| !all.choices[..seen / 2].contains(&e));
     all.and(fact("an expert is idle", idle))
@@ -141,37 +154,7 @@ pub(super) fn backward() -> Report {
         .and(proof("cross-entropy", only(1.0, 0.0, 0.0)))
         .and(proof("balance loss", only(0.0, 1.0, 0.0)))
         .and(proof("z-loss", only(0.0, 0.0, 1.0)))
-        .and(slope())
-}
-/// T4: along a random direction of length 1, the error of a difference falls
-/// with h², whatever the function; where the gradient is wrong it does not
-/// fall at all.
-fn slope() -> Report {
-    let w = Whole::new(ALL);
-    let p = w.params();
-    let mut u = normals(p.data.len(), 1.0, &mut Rng::named(SEED, "slope"));
-    let norm = dot(&u, &u).sqrt();
-    u.iter_mut().for_each(|u| *u /= norm);
-    let (_, dp) = w.compute(&p, 1, false);
-    let exact = dot(&dp.data, &u);
-    let choices = w.forward(&w.split(&p.data)).1;
-    let at = |h: f64| {
-        let moved = p.data.iter().zip(&u).map(|(p, u)| p + h * u);
-        let x = w.split(&moved.collect::<Vec<_>>());
-        let (y, now) = w.forward(&x);
-        assert_eq!(now, choices, "margin too small, choose another seed");
-        y[0]
-    };
-    let error = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - exact).abs();
-    let (large, small) = (error(1e-2), error(1e-3));
-    let measure = Measure {
-        rung: Rung::T4,
-        what: "error ratio for h = 10⁻² and 10⁻³, less 100".into(),
-        error: (large / small - 100.0).abs(),
-        bound: 10.0,
-        detail: format!("errors {large:.2e} and {small:.2e}"),
-    };
-    Report { measures: vec![measure], choices: vec![] }
+        .and(slope(&w, &w.split(&w.params().data), SEED))
 }
 pub(super) fn z_loss() -> Report {
     let w = Whole::new(ALL);

@@ -1,10 +1,17 @@
 //! Chapter: sampling. Proofs of what chooses the next token.
 
-use super::kernels::{fact, formula, random};
+use super::tools::{Check, check, fact, formula, random};
 use crate::generate::{
     rank, sample_inverse_cdf, sample_temperature, sample_top_k, sample_top_p,
 };
 use crate::gradcheck::{Report, gap};
+
+pub(super) const CHECKS: &[Check] = &[
+    check("sample-temperature", temperature),
+    check("sample-top-k", top_k),
+    check("sample-top-p", top_p),
+    check("sample-inverse-cdf", inverse_cdf),
+];
 
 /// The worked example of the book, five tokens in falling order.
 const P: [f64; 5] = [0.5, 0.25, 0.15, 0.07, 0.03];
@@ -34,13 +41,13 @@ fn literal(p: &[f64], kept: impl Fn(usize) -> bool) -> Vec<f64> {
 fn probabilities() -> Vec<f64> {
     at_temperature(&random("logits", 9), 1.0)
 }
-/// How many are larger than the i-th.
+/// The numbers that are larger than the i-th.
 fn larger(p: &[f64], i: usize) -> impl Iterator<Item = &f64> {
     let own = p[i];
     p.iter().filter(move |&&p| p > own)
 }
 
-pub(super) fn temperature() -> Report {
+fn temperature() -> Report {
     let (z, tau) = (random("logits", 9), 0.7);
     let sum: f64 = z.iter().map(|z| (z / tau).exp()).sum();
     let want: Vec<f64> = z.iter().map(|z| (z / tau).exp() / sum).collect();
@@ -55,7 +62,7 @@ pub(super) fn temperature() -> Report {
         ))
         .and(formula("τ → 0: the largest", &cold, &[1.0, 0.0, 0.0]))
 }
-pub(super) fn top_k() -> Report {
+fn top_k() -> Report {
     let p = probabilities();
     let want = literal(&p, |i| larger(&p, i).count() < 4);
     let got = cut(&p, |p, order| sample_top_k(p, order, 4));
@@ -66,7 +73,7 @@ pub(super) fn top_k() -> Report {
         &[0.25 / 0.75, 0.5 / 0.75, 0.0],
     ))
 }
-pub(super) fn top_p() -> Report {
+fn top_p() -> Report {
     let p = probabilities();
     // Kept is what has less than the mass before it, in falling order.
     let want = literal(&p, |i| larger(&p, i).sum::<f64>() < 0.8);
@@ -81,9 +88,9 @@ pub(super) fn top_p() -> Report {
         ))
         .and(formula("one token at least", &one, &[1.0, 0.0, 0.0, 0.0, 0.0]))
 }
-pub(super) fn inverse_cdf() -> Report {
+fn inverse_cdf() -> Report {
     let p = probabilities();
-    // Of n numbers in even steps, each token gets its share, to within 1.
+    // Each token gets its share of n numbers in even steps, to within 1.
     let n = 10_000;
     let mut share = vec![0.0; p.len()];
     for j in 0..n {

@@ -1,4 +1,4 @@
-//! Chapter: kv-cache. (the cache). One token after another.
+//! Chapter: kv-cache. One token after another, with a cache of the past.
 
 use crate::block::Block;
 use crate::error::{Error, Result};
