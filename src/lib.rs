@@ -29,8 +29,9 @@ pub mod rng;
 
 pub mod kernel;
 
-pub mod layer;
 pub mod params;
+
+pub mod layer;
 
 pub mod gradcheck;
 

@@ -1,5 +1,5 @@
-//! Chapter 24. The system's allocator, counting: for the tests of memory and
-//! for the benchmarks.
+//! Chapter: measuring. The system's allocator, counting: for the tests of
+//! memory and for the benchmarks.
 #![allow(dead_code, reason = "each program asks for what it needs")]
 #![allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait")]
 

@@ -36,9 +36,9 @@ pub(crate) enum Kind {
     Decode(Size),
     /// A product of squares of this size.
     MatMul(usize),
-    /// Of so many numbers, copied first.
+    /// A softmax of so many numbers, copied first.
     Softmax(usize),
-    /// Of so many rows and columns.
+    /// An RMSNorm of so many rows and columns.
     RmsNorm([usize; 2]),
 }
 /// A model and a batch.

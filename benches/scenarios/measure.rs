@@ -15,9 +15,10 @@ const TRIALS: u64 = 10;
 /// What the process says of itself.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Measured {
-    /// Of each warm-up.
+    /// How long each warm-up took.
     pub(crate) warmup_timings_ns: Vec<u64>,
-    /// Of all threads, for each trial; none where the system does not say.
+    /// CPU time of all threads, for each trial; none where the system does not
+    /// say.
     pub(crate) cpu_times_ns: Vec<u64>,
     /// The most memory that it ever had.
     pub(crate) peak_rss_bytes: Option<u64>,

@@ -1,11 +1,11 @@
 //! Layers: one file a chapter, kernels first, the layer that composes them
 //! below.
-pub mod attention;
-pub mod embedding;
 pub mod linear;
-pub mod loss;
-pub mod moe;
+pub mod embedding;
 pub mod rmsnorm;
-pub mod rope;
-pub mod router;
 pub mod swiglu;
+pub mod rope;
+pub mod attention;
+pub mod router;
+pub mod moe;
+pub mod loss;
