@@ -4,11 +4,11 @@
 //! `tests/` runs this list, `moe check` prints it, and the book's map shows
 //! its errors. What it measures are the rungs T1 to T5 and T7.
 
-pub mod parity;
 mod kernels;
 mod layers;
-mod sampling;
 mod model;
+pub mod parity;
+mod sampling;
 mod training;
 
 use crate::config::Config;
