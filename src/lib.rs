@@ -18,46 +18,45 @@
 //! | `a`, `g` | activations, and their gradients |
 //! | x̄ = ∂L/∂x `dx` | a single gradient, of the same shape |
 //!
+//! # Begin
+//!
+//! A layer, its backward, and the proof that they fit:
+//!
+//! ```
+//! use moe_by_hand::gradcheck::assert_layer;
+//! use moe_by_hand::layer::Shape;
+//! use moe_by_hand::nn::swiglu::SwiGlu;
+//! // rows of width 6, through an inner width of 4
+//! let shape = Shape { batch: 2, time: 3 };
+//! assert_layer(|b| SwiGlu::new(b, 6, 4), shape, 6);
+//! ```
+//!
+//! [`model::Model`] is the whole network, [`train::trainer::Trainer`] trains
+//! it, [`generate::Decoder`] lets it write, and [`check::assert`] proves any
+//! equation of the book.
+//!
 //! # In reading order
 //!
-//! A module uses only those above it, and those beside it; a test holds it
-//! to that.
+//! The order of the modules below, and of the files inside each, is the
+//! order to read them in: a file uses only those before it, and a test holds
+//! it to that.
 pub mod error;
-
 pub mod file;
-
 pub mod real;
-
 pub mod rng;
-
 pub mod kernel;
-
 pub mod params;
-
 pub mod layer;
-
 pub mod gradcheck;
-
 pub mod nn;
-
 pub mod config;
-
 pub mod memory;
-
 pub mod block;
-
 pub mod model;
-
 pub mod tokens;
-
 pub mod generate;
-
 pub mod hf;
-
 pub mod figure;
-
 pub mod train;
-
 pub mod check;
-
 pub mod oracle;

@@ -2,7 +2,7 @@
 //! recomputing saves the memory it is for: by the allocator that counts.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use crate::{BYTES, COUNT, COUNTED, ONE};
+use crate::allocator::{alone, calls, count_this_thread, in_use};
 use moe_by_hand::config::Config;
 use moe_by_hand::layer::{Decode, Shape};
 use moe_by_hand::memory;
@@ -14,16 +14,14 @@ use moe_by_hand::train::optimizer::{AdamW, Decay, Norm};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
 use moe_by_hand::train::validation::Validation;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering::SeqCst;
 
 /// Bytes that `make` leaves in use: the middle one of five times, because
 /// the harness frees what a test that has ended printed whenever it likes.
 fn bytes<R>(make: impl Fn() -> R) -> (usize, R) {
     let one = || {
-        let before = BYTES.load(SeqCst);
+        let before = in_use();
         let made = make();
-        (BYTES.load(SeqCst).saturating_sub(before), made)
+        (in_use().saturating_sub(before) as usize, made)
     };
     let mut taken = [(); 5].map(|()| one().0);
     taken.sort_unstable();
@@ -53,7 +51,7 @@ fn trainer(o: Options) -> Trainer {
 
 #[test]
 fn a_steady_step_allocates_nothing() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = alone();
     let each = [
         options(),
         Options { accumulate: 2, ..options() },
@@ -63,17 +61,17 @@ fn a_steady_step_allocates_nothing() {
         for threads in [1, 2, 4] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let count = pool.build().unwrap().install(|| {
-                rayon::broadcast(|_| COUNTED.set(true));
+                rayon::broadcast(|_| count_this_thread());
                 let mut t = trainer(o.clone());
-                assert!(COUNT.load(SeqCst) > 0, "it counts");
+                assert!(calls() > 0, "it counts");
                 t.step().unwrap();
                 t.validate();
-                let before = COUNT.load(SeqCst);
+                let before = calls();
                 for _ in 0..4 {
                     t.step().unwrap();
                 }
                 t.validate();
-                COUNT.load(SeqCst) - before
+                calls() - before
             });
             assert_eq!(count, 0, "allocations, {threads} threads, {o:?}");
         }
@@ -82,7 +80,7 @@ fn a_steady_step_allocates_nothing() {
 
 #[test]
 fn recompute_halves_the_activations() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = alone();
     let m = Model::new(Config::preset("bytes").unwrap()).unwrap();
     let shape = Shape { batch: 12, time: 64 };
     let of = |recompute| {
@@ -103,7 +101,7 @@ fn account(c: &Config, o: &Options, text: usize) -> Account {
 /// Beside buffers it holds names and structures, a few kilobytes.
 #[test]
 fn memory_is_known_before() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = alone();
     let large = Options { batch: 100, seq: 32, ..options() };
     let again = Options { recompute: true, accumulate: 3, ..large.clone() };
     for o in [options(), large, again] {
@@ -118,7 +116,7 @@ fn memory_is_known_before() {
 /// Each part of it: a flag for each tensor, and structures, are not said.
 #[test]
 fn each_part_is_known_before() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = alone();
     for (preset, batch, seq) in
         [("tiny", 2, 8), ("tiny", 8, 64), ("small", 2, 32), ("bytes", 12, 64)]
     {

@@ -1,24 +1,22 @@
 //! Chapter: kv-cache. After its first allocation, decoding allocates nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use crate::{COUNT, COUNTED, ONE};
+use crate::allocator::{alone, calls, count_this_thread};
 use moe_by_hand::config::Config;
 use moe_by_hand::generate::{Decoder, Sampler};
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering::SeqCst;
 
-fn allocations(work: impl FnOnce()) -> usize {
-    let before = COUNT.load(SeqCst);
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = calls();
     work();
-    COUNT.load(SeqCst) - before
+    calls() - before
 }
 
 #[test]
 fn decoding_and_sampling_allocate_nothing() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    COUNTED.set(true);
+    let _one = alone();
+    count_this_thread();
     let config = Config::preset("tiny").unwrap();
     let model = Model::new(config).unwrap();
     let p = model.init::<f32>(0);

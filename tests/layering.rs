@@ -1,411 +1,510 @@
-//! Chapter: model. Arrows point down only: each module of the library uses
-//! those below it, each file says where it belongs, and `unsafe` stands in one
-//! file.
+//! Chapter: model. Arrows point up the page only: each file uses those before
+//! it in the order of the `mod` lines, says which chapter it belongs to, and
+//! `unsafe` stands in one folder.
+//!
+//! That order is the reading order, of every crate of the workspace: the files
+//! of a folder in the order of its `mod` lines, then their parent's own code.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
-use std::fs;
+mod tree;
+
+mod arrows;
+
+use proc_macro2::{TokenStream, TokenTree};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
+use tree::Crate;
 
-/// The modules from the bottom up, as in `lib.rs`; those of one level may use
-/// each other, but not in a circle.
-const LEVELS: &[&[&str]] = &[
-    &["error", "file", "real", "rng"],
-    &["kernel"],
-    &["params", "layer", "gradcheck"],
-    &["nn"],
-    &["config", "memory", "block"],
-    &["model"],
-    &["figure", "generate", "hf"],
-    &["train"],
-    &["check", "oracle", "book"],
-];
-/// The one file that may contain `unsafe`.
-const UNSAFE: &str = "src/kernel/simd.rs";
+/// Where the library may have `unsafe`.
+const UNSAFE: [&str; 2] = ["src/kernel/simd.rs", "src/kernel/simd/"];
 
-/// A file: its name relative to the top, and its text.
-type File = (String, String);
-
-/// Every Rust file under `src/`, sorted by name.
-fn sources() -> Vec<File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut found, mut folders) = (vec![], vec!["src".to_string()]);
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(root.join(&folder)).expect(&folder);
-        for entry in entries {
-            let path = entry.expect(&folder).path();
-            let name = path.file_name().and_then(|n| n.to_str());
-            let name = format!("{folder}/{}", name.expect("a name in UTF-8"));
-            if path.is_dir() {
-                folders.push(name);
-            } else if name.ends_with(".rs") {
-                let text = fs::read_to_string(path).expect(&name);
-                found.push((name, text));
-            }
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+fn text_of(file: &str) -> String {
+    fs::read_to_string(top().join(file)).expect(file)
+}
+/// The crates of the workspace, read once.
+fn crates() -> &'static [Crate] {
+    static CRATES: OnceLock<Vec<Crate>> = OnceLock::new();
+    CRATES.get_or_init(read_crates)
+}
+/// The crates of the workspace, as cargo names their root files.
+fn read_crates() -> Vec<Crate> {
+    let asked = ["metadata", "--no-deps", "--offline", "--format-version=1"];
+    let mut cargo = Command::new(env!("CARGO"));
+    let said = cargo.args(asked).current_dir(top()).output().expect("cargo");
+    let said: serde_json::Value =
+        serde_json::from_slice(&said.stdout).expect("what cargo says");
+    let list = |v: &serde_json::Value| v.as_array().expect("a list").clone();
+    let targets = list(&said["packages"])
+        .into_iter()
+        .flat_map(|package| list(&package["targets"]));
+    let path = |t: serde_json::Value| {
+        let path = t["src_path"].as_str().map(Path::new)?;
+        let name = path.strip_prefix(top()).ok()?.to_str()?;
+        Some(name.replace('\\', "/"))
+    };
+    let roots: Vec<String> = targets.filter_map(path).collect();
+    let read = |file: &str| fs::read_to_string(top().join(file)).ok();
+    roots.iter().map(|root| Crate::read(root, &read)).collect()
+}
+/// The library and the command, in this order.
+fn product(crates: &[Crate]) -> impl Iterator<Item = &Crate> {
+    let root = |c: &&Crate| {
+        let root = &c.files[0].name;
+        root.starts_with("src/") && !root.contains("/tests/")
+    };
+    crates.iter().filter(root)
+}
+/// Every Rust file below a folder.
+fn files_below(folder: &str) -> Vec<String> {
+    let mut found = vec![];
+    for entry in fs::read_dir(top().join(folder)).expect(folder) {
+        let path = entry.expect(folder).path();
+        let name = path.file_name().and_then(|n| n.to_str());
+        let name = format!("{folder}/{}", name.expect("a name in UTF-8"));
+        if path.is_dir() {
+            found.extend(files_below(&name));
+        } else if name.ends_with(".rs") {
+            found.push(name);
         }
     }
     found.sort();
     found
 }
 #[track_caller]
-fn assert_none(faults: &[String]) {
+fn assert_none(faults: Vec<String>) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// The text without comments, doc tests among them; lines stay where they
-/// are.
-fn code(text: &str) -> String {
-    let bare = |line: &str| line.split("//").next().map(str::to_string);
-    text.lines().filter_map(bare).collect::<Vec<_>>().join("\n")
-}
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-/// Where `word` begins, not inside a longer one.
-fn find_word(text: &str, word: &str) -> Vec<usize> {
-    let alone = |&(at, _): &(usize, &str)| {
-        !text[..at].ends_with(is_word)
-            && !text[at + word.len()..].starts_with(is_word)
-    };
-    text.match_indices(word).filter(alone).map(|(at, _)| at).collect()
+// Order ---------------------------------------------------------------------
+
+#[test]
+fn each_file_uses_those_before_it() {
+    let (crates, mut seen) = (crates(), 0);
+    for c in crates {
+        seen += c.arrows().len();
+    }
+    assert!(seen > 200, "only {seen} arrows: are paths still read?");
+    assert_none(crates.iter().flat_map(Crate::faults).collect());
 }
 
-// Arrows --------------------------------------------------------------------
-
-/// `src/nn/moe.rs` is `[nn, moe]`, `src/nn/mod.rs` is `[nn]`.
-fn module(file: &str) -> Vec<String> {
-    let inside = file.trim_start_matches("src/").trim_end_matches(".rs");
-    let inside = inside.trim_end_matches("/mod");
-    inside.split('/').map(str::to_string).collect()
+/// The files of the library and of the command in reading order, without those
+/// that are lists of modules.
+fn reading_order(crates: &[Crate]) -> Vec<&str> {
+    let files =
+        product(crates).flat_map(|c| c.order.iter().map(|&f| &c.files[f]));
+    files.filter(|f| !f.is_list).map(|f| f.name.as_str()).collect()
 }
-/// The level of a module, 0 at the bottom; `None` if it has none.
-fn level(module: &[String]) -> Option<usize> {
-    LEVELS.iter().position(|names| names.contains(&module[0].as_str()))
-}
-/// All paths that a use tree names, begun by `prefix`; `text` is behind the
-/// `::`.
-fn tree(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> usize {
-    let start = text.len() - text.trim_start().len();
-    let mut at = start;
-    if text[at..].starts_with('{') {
-        at += 1;
-        loop {
-            at += text[at..].len() - text[at..].trim_start().len();
-            match text[at..].chars().next() {
-                Some('}') => return at + 1,
-                Some(',') => at += 1,
-                Some(c) if is_word(c) || c == '*' || c == '{' => {
-                    at += tree(&text[at..], prefix, paths);
+/// The files that the first column of a table names: `` `folder/` `` and what
+/// is in it, row by row.
+fn listed(table: &str) -> Vec<String> {
+    let (mut found, mut folder) = (vec![], String::new());
+    for row in table.lines().filter(|row| row.starts_with("| `")) {
+        let first = row.split('|').nth(1).unwrap_or_default();
+        for name in first.split('`').skip(1).step_by(2) {
+            match name.rsplit_once('/') {
+                Some((start, file)) => {
+                    folder = format!("{start}/");
+                    found.extend((!file.is_empty()).then(|| name.to_string()));
                 }
-                _ => return at, // no use tree after all
+                None => found.push(folder.clone() + name),
             }
-        }
-    }
-    at += text[at..].find(|c| !is_word(c)).unwrap_or(text.len() - at);
-    let mut path = prefix.to_vec();
-    path.push(text[start..at].to_string());
-    if text[at..].starts_with("::") {
-        return at + 2 + tree(&text[at + 2..], &path, paths);
-    }
-    paths.push(path);
-    // `as name`, and the `*` of a glob
-    let end = text[at..].find([',', '}', ';', '\n', '(', ')']);
-    at + end.unwrap_or(text.len() - at)
-}
-/// Paths in the library that a file names, from its root, each with its line.
-fn uses(file: &str, text: &str) -> Vec<(Vec<String>, usize)> {
-    let (text, me) = (code(text), module(file));
-    let mut found = vec![];
-    let mut add = |at: usize, prefix: &[String], rest: &str| {
-        let mut paths = vec![];
-        tree(rest, prefix, &mut paths);
-        let line = text[..at].matches('\n').count() + 1;
-        found.extend(paths.into_iter().map(|p| (p, line)));
-    };
-    for at in find_word(&text, "crate") {
-        if let Some(rest) = text[at..].strip_prefix("crate::") {
-            add(at, &[], rest);
-        }
-    }
-    for at in find_word(&text, "super") {
-        let mut rest = &text[at..];
-        let mut up = me.as_slice();
-        while let Some(more) = rest.strip_prefix("super::") {
-            up = up.split_last().map_or(&[], |(_, above)| above);
-            rest = more;
-        }
-        let again = text[..at].ends_with("super::");
-        if rest.len() < text[at..].len() && !again {
-            add(at, up, rest);
         }
     }
     found
 }
-/// The file that a path leads to: the longest beginning that is a module.
-fn target(path: &[String], files: &[File]) -> Option<usize> {
-    let of = |n: usize| files.iter().position(|f| module(&f.0) == path[..n]);
-    (1..=path.len()).rev().find_map(of)
+/// Files as the table lists them, a row for each folder in its turn.
+fn table(files: &[&str]) -> String {
+    let (mut table, mut folder) = (String::new(), "");
+    for file in files {
+        let (start, name) = file.rsplit_once('/').unwrap_or_default();
+        if start != folder {
+            folder = start;
+            table += &format!("\n| `{folder}/`");
+        }
+        table += &format!(" `{name}`");
+    }
+    table
 }
-/// Every arrow from a file to a file, with the line it starts at. The command
-/// is above the library and lies in a crate of its own.
-fn arrows(files: &[File]) -> Vec<(usize, usize, usize)> {
-    let library = |f: &str| f != "src/lib.rs" && !f.starts_with("src/bin/");
-    let mut arrows = vec![];
-    for (from, (file, text)) in files.iter().enumerate() {
-        for (path, line) in uses(file, text) {
-            let to = target(&path, files).filter(|_| library(file));
-            let to = to.filter(|&to| to != from);
-            arrows.extend(to.map(|to| (from, to, line)));
+
+/// README's table has the files in reading order, each once. It shows, with
+/// `--nocapture`, what each file uses.
+#[test]
+fn readme_lists_the_files_in_reading_order() {
+    let crates = crates();
+    for c in product(crates) {
+        let arrows = c.arrows();
+        for &file in c.order.iter().filter(|&&f| !c.files[f].is_list) {
+            let used = |&&f: &&usize| {
+                arrows.iter().any(|a| a.from == file && a.to == f)
+            };
+            let used = c.order.iter().filter(used);
+            let used: Vec<&str> =
+                used.map(|&f| c.files[f].name.as_str()).collect();
+            println!("{}: {}", c.files[file].name, used.join(" "));
         }
     }
-    arrows.dedup(); // several names in one `use`
-    arrows
-}
-
-/// Arrows that point up, and modules that have no level.
-fn upward(files: &[File]) -> Vec<String> {
-    let mut faults = vec![];
-    for (file, _) in files {
-        let known = level(&module(file)).is_some();
-        if !known && file != "src/lib.rs" && !file.starts_with("src/bin/") {
-            faults.push(format!(
-                "{file}: has no level; add its module to LEVELS of \
-                 tests/layering.rs"
-            ));
-        }
-    }
-    for (from, to, line) in arrows(files) {
-        let (from, to) = (&files[from].0, &files[to].0);
-        if level(&module(from)) < level(&module(to)) {
-            faults.push(format!(
-                "{from}:{line}: uses {to}, which is above it; move what it \
-                 needs down, or itself up"
-            ));
-        }
-    }
-    faults
-}
-/// The arrows of circles, if there are any: each file that is left here uses
-/// one that is left, and is used by one.
-fn circles(files: &[File]) -> Vec<String> {
-    let mut left = arrows(files);
-    loop {
-        let before = left.len();
-        let now = left.clone();
-        let is_between = |&(from, to, _): &(usize, usize, usize)| {
-            let used = now.iter().any(|a| a.1 == from);
-            used && now.iter().any(|a| a.0 == to)
-        };
-        left.retain(is_between);
-        if left.len() == before {
-            break;
-        }
-    }
-    let say = |(from, to, line): (usize, usize, usize)| {
-        format!(
-            "{}:{line}: uses {} in a circle; move what both need below both",
-            files[from].0, files[to].0
-        )
-    };
-    left.into_iter().map(say).collect()
-}
-
-#[test]
-fn arrows_point_down() {
-    assert_none(&upward(&sources()));
-}
-
-#[test]
-fn no_file_uses_itself_through_others() {
-    assert_none(&circles(&sources()));
-}
-
-#[test]
-fn the_arrows_are_seen() {
-    let seen = arrows(&sources()).len();
-    assert!(seen > 100, "only {seen} arrows: are paths still read?");
-}
-
-// Chapters and unsafe -------------------------------------------------------
-
-/// Files that do not begin with their home chapter.
-fn homeless(files: &[File]) -> Vec<String> {
-    let is_list = |f: &str| f == "src/lib.rs" || f.ends_with("/mod.rs");
-    let mut faults = vec![];
-    for (file, text) in files.iter().filter(|f| !is_list(&f.0)) {
-        let number = text.strip_prefix("//! Chapter ");
-        if !number.is_some_and(|n| n.starts_with(|c: char| c.is_numeric())) {
-            faults.push(format!(
-                "{file}:1: does not say where it belongs; begin it with \
-                 `//! Chapter N.`"
-            ));
-        }
-    }
-    faults
-}
-/// `unsafe` where it does not belong.
-fn unsafe_elsewhere(files: &[File]) -> Vec<String> {
-    let mut faults = vec![];
-    for (file, text) in files.iter().filter(|f| f.0 != UNSAFE) {
-        let text = code(text);
-        for at in find_word(&text, "unsafe") {
-            let line = text[..at].matches('\n').count() + 1;
-            faults.push(format!(
-                "{file}:{line}: `unsafe` stands in {UNSAFE} only; move it \
-                 there, or do without"
-            ));
-        }
-    }
-    faults
-}
-
-#[test]
-fn every_file_names_its_chapter() {
-    assert_none(&homeless(&sources()));
-}
-
-#[test]
-fn unsafe_stands_in_one_file() {
-    assert_none(&unsafe_elsewhere(&sources()));
-}
-
-// The tests are tested ------------------------------------------------------
-
-fn files(of: &[(&str, &str)]) -> Vec<File> {
-    of.iter().map(|(f, t)| (f.to_string(), t.to_string())).collect()
-}
-/// A small library in which all is well, but for `text` as `src/nn/moe.rs`.
-fn planted(text: &str) -> Vec<File> {
-    files(&[
-        ("src/bin/moe/main.rs", "use crate::nn;\nuse moe_by_hand::train;"),
-        ("src/error.rs", ""),
-        ("src/kernel/mod.rs", "pub mod vector;"),
-        ("src/kernel/vector.rs", "use crate::error::Error;"),
-        ("src/lib.rs", "pub mod nn;\nuse crate::train;"),
-        ("src/model.rs", "use crate::nn::moe::Moe;"),
-        ("src/nn/mod.rs", "pub mod moe;\npub mod router;"),
-        ("src/nn/moe.rs", text),
-        ("src/nn/router.rs", "use crate::kernel::vector::dot;"),
-        ("src/train/mod.rs", ""),
-    ])
-}
-
-#[test]
-fn paths_are_read() {
-    let paths = |text: &str| -> Vec<String> {
-        let uses = uses("src/nn/moe.rs", text).into_iter();
-        uses.map(|(p, line)| format!("{line} {}", p.join("::"))).collect()
-    };
-    let text = "use crate::kernel::{matrix::{Set, mat}, vector::*,\n dot as d};
-        // use crate::model;
-        fn f(x: crate::model::Model) { super::router::f(super::super::nn::g) }
-        macro_rules! m { () => { $crate::rng::f() } }
-        mycrate::a; crate_b::c; pub(crate) fn g(); pub(super) fn h();";
+    let (readme, files) = (text_of("README.md"), reading_order(crates));
+    let part = readme.split("\n## ").find(|p| p.starts_with("The source"));
+    let part = part.expect("README.md has a part `## The source`");
     assert_eq!(
-        paths(text),
-        [
-            "1 kernel::matrix::Set",
-            "1 kernel::matrix::mat",
-            "1 kernel::vector::",
-            "1 kernel::dot",
-            "4 model::Model",
-            "5 rng::f",
-            "4 nn::router::f",
-            "4 nn::g",
-        ]
+        listed(part),
+        files,
+        "README.md's table of the source is not the reading order; its first \
+         column has to name, in as many rows as you like:\n{}\n",
+        table(&files)
     );
 }
 
 #[test]
-fn an_arrow_up_is_found() {
-    for (text, to) in [
-        ("use crate::model::Model;", "model.rs"),
-        ("\nfn f() { crate::train::g() }", "train/mod.rs"),
-        ("use crate::{error, model};", "model.rs"),
-        ("use super::super::model;", "model.rs"),
-    ] {
-        let line = 1 + usize::from(text.starts_with('\n'));
-        let fault = format!(
-            "src/nn/moe.rs:{line}: uses src/{to}, which is above it; move \
-             what it needs down, or itself up"
-        );
-        assert_eq!(upward(&planted(text)), [fault], "{text}");
+fn every_file_of_the_library_is_in_a_crate() {
+    let crates = crates();
+    let known: BTreeSet<&str> =
+        crates.iter().flat_map(|c| &c.files).map(|f| &*f.name).collect();
+    let lost = files_below("src").into_iter();
+    let lost = lost.filter(|f| !known.contains(&**f));
+    let say = |f| format!("{f}: no `mod` line leads to it; add one");
+    assert_none(lost.map(say).collect());
+}
+
+// Chapters ------------------------------------------------------------------
+
+/// What chapters are called: `attention` for `(12-attention.md)`.
+fn slugs(summary: &str) -> Vec<&str> {
+    let files = summary.split("](").skip(1).filter_map(|s| s.split(')').next());
+    let number = |c: char| c.is_ascii_digit() || c == '-';
+    let slug = |f: &'_ str| f.strip_suffix(".md").map(|f| f.len());
+    files
+        .filter_map(|f| slug(f).map(|end| f[..end].trim_start_matches(number)))
+        .collect()
+}
+/// What is wrong with the first line of a file, which has to be
+/// `//! Chapter: attention, heads. What the file is.`
+fn homeless(text: &str, slugs: &[&str]) -> Option<String> {
+    let first = text.lines().next().unwrap_or_default();
+    let rest = first.strip_prefix("//! Chapter: ");
+    let Some((homes, what)) = rest.and_then(|r| r.split_once('.')) else {
+        return Some("does not name its chapter".into());
+    };
+    if !what.starts_with(' ') || what.trim().is_empty() {
+        return Some("does not say what it is".into());
     }
-    for fine in [
-        "use crate::nn::router::Router;",
-        "use super::router::{self, Router};",
-        "/// use crate::model::Model;",
-        "use crate::kernel::vector::{dot, add};",
-    ] {
-        assert_eq!(upward(&planted(fine)), [""; 0], "{fine}");
-        assert_eq!(circles(&planted(fine)), [""; 0], "{fine}");
-    }
+    let lost = homes.split(", ").find(|home| !slugs.contains(home))?;
+    Some(format!("names the chapter `{lost}`, which SUMMARY.md does not list"))
 }
 
 #[test]
-fn generation_knows_nothing_of_training() {
-    let text = "use crate::train::step::Step;";
-    let mut library = planted("");
-    library.extend(files(&[("src/generate.rs", text)]));
-    assert_eq!(upward(&library).len(), 1, "{:?}", upward(&library));
+fn every_file_names_its_chapter() {
+    let summary = text_of("book/src/SUMMARY.md");
+    let (crates, slugs) = (crates(), slugs(&summary));
+    assert!(slugs.len() > 20, "only {slugs:?}: are chapters still found?");
+    let files = product(crates).flat_map(|c| &c.files).filter(|f| !f.is_list);
+    let fault = |f: &tree::File| {
+        let fault = homeless(&f.text, &slugs)?;
+        Some(format!(
+            "{}:1: {fault}; begin it with `//! Chapter: attention, heads. What \
+             the file is.`",
+            f.name
+        ))
+    };
+    assert_none(files.filter_map(fault).collect());
+}
+
+// Unsafe --------------------------------------------------------------------
+
+/// The lines that have the word `unsafe`, in a macro, too.
+fn unsafe_lines(tokens: TokenStream) -> Vec<usize> {
+    let lines = |token| match token {
+        TokenTree::Group(g) => unsafe_lines(g.stream()),
+        TokenTree::Ident(i) if i == "unsafe" => vec![i.span().start().line],
+        _ => vec![],
+    };
+    tokens.into_iter().flat_map(lines).collect()
+}
+/// `unsafe` where it does not belong. That each has its `// SAFETY:` is what
+/// clippy's `undocumented_unsafe_blocks` looks after.
+fn unsafe_elsewhere(file: &str, text: &str) -> Vec<String> {
+    if UNSAFE.iter().any(|u| file.starts_with(u)) {
+        return vec![];
+    }
+    let say = |line| {
+        format!(
+            "{file}:{line}: `unsafe` stands in {} only; move it there, or do \
+             without",
+            UNSAFE[1]
+        )
+    };
+    unsafe_lines(text.parse().expect(file)).into_iter().map(say).collect()
 }
 
 #[test]
-fn a_module_without_a_level_is_found() {
-    let mut library = planted("");
-    library.extend(files(&[("src/extra/a.rs", "")]));
+fn unsafe_stands_in_one_folder() {
+    let files = product(crates()).flat_map(|c| &c.files);
+    let faults = files.flat_map(|f| unsafe_elsewhere(&f.name, &f.text));
+    assert_none(faults.collect());
+}
+
+// The tests are tested ------------------------------------------------------
+
+/// A small library in which all is well, but for the files given here.
+fn planted(changed: &[(&str, &str)]) -> Crate {
+    let all = [
+        ("src/lib.rs", "mod error; mod kernel; mod nn; mod model;"),
+        ("src/error.rs", "pub enum Error { Io } pub type Result = u8;"),
+        ("src/kernel/mod.rs", "pub mod vector; pub use vector::dot;"),
+        ("src/kernel/vector.rs", "pub fn dot() {} use crate::error::Error;"),
+        ("src/nn/mod.rs", "pub mod router; pub mod moe; pub fn all() {}"),
+        ("src/nn/router.rs", "pub struct Router; use crate::kernel::vector;"),
+        ("src/nn/moe.rs", "use super::router::Router; pub struct Moe;"),
+        ("src/model.rs", "use crate::nn::{self, moe::Moe}; pub fn model() {}"),
+    ];
+    let read = |file: &str| {
+        let mut both = changed.iter().chain(&all);
+        both.find(|(f, _)| *f == file).map(|(_, text)| text.to_string())
+    };
+    Crate::read("src/lib.rs", &read)
+}
+fn order(c: &Crate) -> Vec<&str> {
+    c.order.iter().map(|&f| c.files[f].name.as_str()).collect()
+}
+
+#[test]
+fn the_order_is_that_of_the_mod_lines() {
     assert_eq!(
-        upward(&library),
-        ["src/extra/a.rs: has no level; add its module to LEVELS of \
-          tests/layering.rs"]
+        order(&planted(&[])),
+        [
+            "src/error.rs",
+            "src/kernel/vector.rs",
+            "src/kernel/mod.rs",
+            "src/nn/router.rs",
+            "src/nn/moe.rs",
+            "src/nn/mod.rs",
+            "src/model.rs",
+            "src/lib.rs"
+        ]
+    );
+    assert_eq!(planted(&[]).faults(), [""; 0]);
+    // x.rs with a folder x/, inline modules, other paths
+    let lib = "mod a; mod b { mod c; }\n#[path = \"../d/e.rs\"] mod f;";
+    let files = [
+        ("src/lib.rs", lib),
+        ("src/a.rs", "mod inner;"),
+        ("src/a/inner.rs", ""),
+        ("src/b/c.rs", ""),
+        ("d/e.rs", "mod g;"),
+        ("d/g.rs", ""),
+    ];
+    let want = "src/a/inner.rs src/a.rs src/b/c.rs d/g.rs d/e.rs src/lib.rs";
+    assert_eq!(order(&planted(&files)).join(" "), want);
+}
+
+/// Every way to name something of a file that comes later.
+#[test]
+fn an_arrow_up_is_found() {
+    for text in [
+        "use crate::model::model;",
+        "use crate::{error, model};",
+        "use crate::model::*;",
+        "use crate::{error::{Error, Result}, model::{model as m}};",
+        "use super::super::model::model;",
+        "pub use crate::model::model;",
+        "fn f() { crate::model::model() }",
+        "fn f(x: crate::model::Model) {}",
+        "fn f<T: crate::model::Trait>() {}",
+        "impl crate::model::Trait for u8 {}",
+        "fn f() -> Vec<crate::model::Model> { vec![] }",
+        "fn f(x: u8) { match x { crate::model::ONE => {} _ => {} } }",
+        "const N: [u8; crate::model::N] = [];",
+        "fn f() { println!(\"{}\", crate::model::model()) }",
+        "macro_rules! m { () => { $crate::model::model() } }",
+        "m! { use crate::{error, model::{model}}; }",
+        "fn f() { crate::model::m!() }",
+        "#[derive(crate::model::D)] struct S;",
+        "mod tests { fn f() { super::super::super::model::model() } }",
+        "mod tests { use super::*; fn f() { crate::model::model() } }",
+        "use crate as top; fn f() { top::model::model() }",
+        "fn f() { use crate::model; model::model() }",
+        "type T = <u8 as crate::model::Trait>::T;",
+        "fn f() { let _ = crate::model::Model { x: 1 }; }",
+    ] {
+        let moe = format!("\n{text}");
+        let model = ("src/model.rs", "pub fn model() {}");
+        assert_eq!(
+            planted(&[("src/nn/moe.rs", &moe), model]).faults(),
+            ["src/nn/moe.rs:2: uses src/model.rs, which comes later; put \
+              `mod model` above `mod nn` in src/lib.rs"],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_arrow_down_is_none_up() {
+    for text in [
+        "/// See [`crate::model`].\nfn f() {}",
+        "//! use crate::model::model;",
+        "pub(in crate::nn) fn f() {}",
+        "use crate::kernel::vector::{self, dot};",
+        "use super::router::{self, Router as R};",
+        "use super::super::error::Error; fn f() { Error::Io; }",
+        "use std::fs; fn model() {} fn f(model: u8) { g(model, fs::read) }",
+        "fn f(x: X) { x.model; println!(\"{}\", x.model) }",
+        "fn f() { ::model::model(); serde::model() }",
+        "mod model { pub fn model() {} } use model::model;",
+    ] {
+        let tree = planted(&[("src/nn/moe.rs", text)]);
+        assert_eq!(tree.faults(), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn an_arrow_to_the_parent_is_found() {
+    let fault = "src/nn/moe.rs:1: uses src/nn/mod.rs, its parent, whose own \
+                 code comes later; move what it needs into a file before it";
+    for text in [
+        "use super::all;",
+        "use super::*; fn f() { all() }",
+        "use crate::nn; fn f() { nn::all() }",
+        "fn f() { super::all() }",
+        "fn f() { println!(\"{}\", super::all()) }",
+        "mod tests { fn f() { super::super::all() } }",
+    ] {
+        let tree = planted(&[("src/nn/moe.rs", text)]);
+        assert_eq!(tree.faults(), [fault], "{text}");
+    }
+    // What the parent merely shows is that of its child.
+    for shown in ["pub use router::Router;", "pub use router::*;"] {
+        let parent = format!("pub mod router; pub mod moe; {shown}");
+        for text in ["use super::Router;", "use super::*; type T = Router;"] {
+            let tree =
+                planted(&[("src/nn/mod.rs", &parent), ("src/nn/moe.rs", text)]);
+            assert_eq!(tree.faults(), [""; 0], "{shown} {text}");
+            assert!(
+                tree.arrows().iter().any(|a| {
+                    let name = |f: usize| tree.files[f].name.as_str();
+                    name(a.from) == "src/nn/moe.rs"
+                        && name(a.to) == "src/nn/router.rs"
+                }),
+                "{shown} {text}"
+            );
+        }
+    }
+    // A macro of the parent needs no path.
+    let tree = planted(&[
+        ("src/nn/mod.rs", "macro_rules! m { () => {} }\nmod moe;"),
+        ("src/nn/moe.rs", "m!();"),
+        ("src/model.rs", ""),
+    ]);
+    assert_eq!(tree.faults(), [fault]);
+}
+
+#[test]
+fn a_re_export_is_followed() {
+    let kernel = "pub mod vector; pub use crate::model::model as late;";
+    let tree = planted(&[
+        ("src/kernel/mod.rs", kernel),
+        ("src/nn/moe.rs", "use crate::kernel::late;"),
+        ("src/model.rs", "pub fn model() {}"),
+    ]);
+    let late = |file, folder| {
+        format!(
+            "{file}:1: uses src/model.rs, which comes later; put `mod model` \
+             above `mod {folder}` in src/lib.rs"
+        )
+    };
+    assert_eq!(
+        tree.faults(),
+        [late("src/kernel/mod.rs", "kernel"), late("src/nn/moe.rs", "nn")]
     );
 }
 
 #[test]
 fn a_circle_is_found() {
-    let mut library = planted("use super::router::Router;");
-    library.retain(|f| f.0 != "src/nn/router.rs");
-    library
-        .extend(files(&[("src/nn/router.rs", "\nuse crate::nn::moe::Moe;")]));
-    assert_eq!(upward(&library), [""; 0]);
-    assert_eq!(
-        circles(&library),
-        [
-            "src/nn/moe.rs:1: uses src/nn/router.rs in a circle; move what \
-             both need below both",
-            "src/nn/router.rs:2: uses src/nn/moe.rs in a circle; move what \
-             both need below both"
-        ]
+    let circle = |files: &[(&str, &str)], fault: &str| {
+        assert_eq!(planted(files).faults(), [fault], "{files:?}");
+    };
+    circle(
+        &[("src/nn/router.rs", "\nuse super::moe::Moe;")],
+        "src/nn/router.rs:2: uses src/nn/moe.rs, which comes later, in a \
+         circle with src/nn/moe.rs:1; move what both need into a file before \
+         both",
+    );
+    // through a third file, and between folders
+    circle(
+        &[
+            ("src/error.rs", "use crate::nn::moe::Moe;"),
+            ("src/nn/moe.rs", "use crate::kernel::dot; pub struct Moe;"),
+        ],
+        "src/error.rs:1: uses src/nn/moe.rs, which comes later, in a circle \
+         with src/kernel/vector.rs:1; move what both need into a file before \
+         both",
     );
 }
 
 #[test]
+fn a_table_is_compared() {
+    let c = [planted(&[])];
+    let c = reading_order(&c);
+    let rows = "| | |\n|---|---|\n| `src/error.rs` | errors |\n\
+                | `src/kernel/` `vector.rs` `mod.rs` | `sums` |\n\
+                | `src/nn/` `router.rs` | |\n| `moe.rs` `mod.rs` | |\n\
+                | `src/` `model.rs` | |\n";
+    // a list of modules is no file to read, one with a function is
+    let read = rows.replacen(" `mod.rs`", "", 1);
+    assert_eq!(listed(&read), c);
+    assert_ne!(listed(rows), c);
+    assert_eq!(listed(&table(&c)), c);
+}
+
+#[test]
 fn a_file_without_a_chapter_is_found() {
-    for (text, faults) in [
-        ("//! Chapter 12 and 13. Heads.", 0),
-        ("//! Heads.", 1),
-        ("//! Chapter twelve", 1),
-        ("\n//! Chapter 12", 1),
-        ("", 1),
+    let summary = "[How](how.md)\n- [A](12-attention.md)\n- [B](heads.md)";
+    let slugs = slugs(summary);
+    assert_eq!(slugs, ["how", "attention", "heads"]);
+    for (text, fault) in [
+        ("//! Chapter: attention, heads. Heads.", None),
+        ("//! Chapter: how. What it is, and\n//! more.", None),
+        ("//! Chapter: router. Scores.", Some("`router`")),
+        ("//! Chapter: heads router. Scores.", Some("`heads router`")),
+        ("//! Chapter: heads.", Some("does not say")),
+        ("//! Chapter: 12. Heads.", Some("`12`")),
+        ("//! Chapter 12. Heads.", Some("does not name")),
+        ("//! Heads.", Some("does not name")),
+        ("\n//! Chapter: heads. Heads.", Some("does not name")),
+        ("", Some("does not name")),
     ] {
-        let library = files(&[
-            ("src/lib.rs", ""),
-            ("src/nn/mod.rs", ""),
-            ("src/nn/moe.rs", text),
-        ]);
-        assert_eq!(homeless(&library).len(), faults, "{text:?}");
+        let found = homeless(text, &slugs);
+        let is_right = match fault {
+            None => found.is_none(),
+            Some(fault) => found.as_ref().is_some_and(|f| f.contains(fault)),
+        };
+        assert!(is_right, "{text:?}: {found:?}");
     }
 }
 
 #[test]
 fn unsafe_elsewhere_is_found() {
-    let faults = |file, text| unsafe_elsewhere(&files(&[(file, text)]));
-    let text = "// safe\nfn f() { unsafe { g() } }";
-    assert_eq!(
-        faults("src/nn/moe.rs", text),
-        ["src/nn/moe.rs:2: `unsafe` stands in src/kernel/simd.rs only; move \
-          it there, or do without"]
-    );
-    assert_eq!(faults("src/kernel/simd.rs", text), [""; 0]);
-    let harmless = "// unsafe\n#![deny(unsafe_op_in_unsafe_fn)]";
-    assert_eq!(faults("src/nn/moe.rs", harmless), [""; 0]);
+    for text in [
+        "// safe\nfn f() { unsafe { g() } }",
+        "\nunsafe fn f() {}",
+        "\nmacro_rules! m { () => { unsafe { g() } } }",
+    ] {
+        assert_eq!(
+            unsafe_elsewhere("src/nn/moe.rs", text),
+            ["src/nn/moe.rs:2: `unsafe` stands in src/kernel/simd/ only; \
+              move it there, or do without"],
+            "{text}"
+        );
+        for file in UNSAFE {
+            assert_eq!(unsafe_elsewhere(file, text), [""; 0]);
+        }
+    }
+    let harmless = "// unsafe\n#![deny(unsafe_op_in_unsafe_fn)]\n\
+                    const S: &str = \"unsafe\";";
+    assert_eq!(unsafe_elsewhere("src/nn/moe.rs", harmless), [""; 0]);
 }

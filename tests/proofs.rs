@@ -5,6 +5,11 @@
 #![allow(missing_docs, reason = "a test is documented by its name")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+// What several of them need.
+mod again;
+mod edit;
+mod wrong;
+
 mod equations;
 mod files;
 mod generation;
@@ -18,8 +23,3 @@ mod properties;
 mod simd;
 mod student;
 mod training;
-
-// What several of them need.
-mod again;
-mod edit;
-mod wrong;

@@ -4,7 +4,6 @@
 //! experts, however, are twice as wide (256, and 1024 where the width is
 //! 256), so its published times are of more work.
 
-use crate::work::{self, Work};
 use moe_by_hand::config::Config;
 use moe_by_hand::layer::Shape;
 use serde_json::{Value, json};
@@ -37,9 +36,9 @@ pub(crate) enum Kind {
     Decode(Size),
     /// A product of squares of this size.
     MatMul(usize),
-    /// Of so many numbers, copied first.
+    /// A softmax of so many numbers, copied first.
     Softmax(usize),
-    /// Of so many rows and columns.
+    /// An RMSNorm of so many rows and columns.
     RmsNorm([usize; 2]),
 }
 /// A model and a batch.
@@ -114,17 +113,6 @@ pub(crate) fn all() -> Vec<Scenario> {
 }
 
 impl Scenario {
-    /// All its memory, and its inputs.
-    pub(crate) fn make(&self) -> Box<dyn Work> {
-        let kind = self.kind.clone();
-        match (&self.kind, self.group) {
-            (Kind::Shared(s), _) => {
-                Box::new(work::Shared::new(self.threads, s))
-            }
-            (_, "parallel") => Box::new(work::Team::new(self.threads, &kind)),
-            _ => work::single(&kind),
-        }
-    }
     /// Tokens that one run takes, or makes; none for a kernel.
     pub(crate) fn tokens(&self) -> Option<usize> {
         let many = |s: &Size| self.threads * s.shape.rows();

@@ -10,19 +10,19 @@
 //! again: a peak of memory is the peak of all that a process ever did.
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
+#[path = "../../tests/allocator.rs"]
 mod allocator;
 mod list;
-mod measure;
-mod record;
 mod work;
+
+mod measure;
+
+mod record;
 
 use criterion::Criterion;
 use list::Scenario;
 use std::env;
 use std::path::PathBuf;
-
-/// What the child is asked with; not for people.
-const CHILD: &str = "--measure-one";
 
 /// Where cargo puts what it makes: this program is target/release/deps/NAME.
 fn target() -> PathBuf {
@@ -32,7 +32,7 @@ fn target() -> PathBuf {
 
 fn main() {
     let args: Vec<String> = env::args().collect();
-    if let Some(at) = args.iter().position(|a| a == CHILD) {
+    if let Some(at) = args.iter().position(|a| a == measure::CHILD) {
         let all = list::all();
         let one = all.iter().find(|s| s.id == args[at + 1]).unwrap();
         work::alone(1, || println!("{}", measure::child(one)));

@@ -3,8 +3,11 @@
 use crate::allocator;
 use crate::list::Scenario;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::process::Command;
+use std::{env, fs};
 
+/// What the child is asked with; not for people.
+pub(crate) const CHILD: &str = "--measure-one";
 /// Runs before the ones that count, and these.
 pub(crate) const WARM: u64 = 3;
 const TRIALS: u64 = 10;
@@ -12,9 +15,10 @@ const TRIALS: u64 = 10;
 /// What the process says of itself.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Measured {
-    /// Of each warm-up.
+    /// How long each warm-up took.
     pub(crate) warmup_timings_ns: Vec<u64>,
-    /// Of all threads, for each trial; none where the system does not say.
+    /// CPU time of all threads, for each trial; none where the system does not
+    /// say.
     pub(crate) cpu_times_ns: Vec<u64>,
     /// The most memory that it ever had.
     pub(crate) peak_rss_bytes: Option<u64>,
@@ -27,7 +31,15 @@ pub(crate) struct Measured {
     pub(crate) max_abs: f64,
 }
 
-/// Measures one scenario, as JSON.
+/// What a process of its own says of one scenario.
+pub(crate) fn measured(s: &Scenario) -> Measured {
+    let mut me = Command::new(env::current_exe().unwrap());
+    let done = me.args([CHILD, &s.id]).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {said}", s.id);
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+/// Measures one scenario, as JSON: what that process does.
 pub(crate) fn child(s: &Scenario) -> String {
     let mut work = s.make();
     let mut m = Measured {
@@ -46,17 +58,17 @@ pub(crate) fn child(s: &Scenario) -> String {
     let each = (1_000_000 / m.warmup_timings_ns[2].max(1)).clamp(1, 10_000);
     m.cpu_times_ns.reserve(TRIALS as usize);
     // What it takes to ask other threads is not theirs.
-    let before = allocator::bytes();
+    let before = allocator::asked();
     work.run(0);
-    let asking = allocator::bytes() - before;
-    let before = allocator::bytes();
+    let asking = allocator::asked() - before;
+    let before = allocator::asked();
     for _ in 0..TRIALS {
         let start = cpu_ns();
         work.run(each);
         let spent = cpu_ns().zip(start).map(|(end, start)| end - start);
         m.cpu_times_ns.extend(spent.map(|ns| ns / each));
     }
-    let taken = allocator::bytes() - before;
+    let taken = allocator::asked() - before;
     m.alloc_bytes = taken.saturating_sub(TRIALS * asking) / (TRIALS * each);
     m.peak_rss_bytes = peak_rss(); // before anything is looked at
     work.outputs(&mut |part| {

@@ -1,8 +1,8 @@
 //! `scenarios.json`, in the prior art's schema.
 
 use crate::list::Scenario;
-use crate::measure::{Measured, WARM};
-use crate::{CHILD, work};
+use crate::measure::{WARM, measured};
+use crate::work;
 use moe_by_hand::kernel::simd::Isa;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -79,15 +79,7 @@ fn record(target: &Path, s: &Scenario) -> Value {
         "derived": derived,
     })
 }
-/// What a process of its own says of one scenario.
-fn measured(s: &Scenario) -> Measured {
-    let mut me = Command::new(env::current_exe().unwrap());
-    let done = me.args([CHILD, &s.id]).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{}: {said}", s.id);
-    serde_json::from_slice(&done.stdout).unwrap()
-}
-/// Of sorted numbers, interpolated linearly.
+/// The quantile p of sorted numbers, interpolated linearly.
 fn percentile(sorted: &[f64], p: f64) -> f64 {
     let at = p * (sorted.len() - 1) as f64;
     let (low, high) = (at.floor() as usize, at.ceil() as usize);

@@ -1,7 +1,7 @@
 //! What the scenarios run. Everything is allocated before; a run allocates
 //! only where that is what is measured.
 
-use crate::list::{Kind, Size};
+use crate::list::{Kind, Scenario, Size};
 use moe_by_hand::generate::{Decoder, Sampler};
 use moe_by_hand::kernel::buffer::Buffer;
 use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
@@ -79,7 +79,7 @@ fn normal(n: usize, seed: u64) -> Vec<f32> {
 }
 
 /// What one thread does for this kind.
-pub(crate) fn single(kind: &Kind) -> Box<dyn Work> {
+fn single(kind: &Kind) -> Box<dyn Work> {
     match kind {
         Kind::Train(s) => Box::new(Train::new(s)),
         Kind::Forward(s) => Box::new(Forward::new(s)),
@@ -195,12 +195,12 @@ impl Once for Train {
 }
 
 /// A training step that several threads share.
-pub(crate) struct Shared {
+struct Shared {
     pool: ThreadPool,
     train: Train,
 }
 impl Shared {
-    pub(crate) fn new(threads: usize, s: &Size) -> Self {
+    fn new(threads: usize, s: &Size) -> Self {
         Self { pool: pool(threads), train: Train::new(s) }
     }
 }
@@ -306,7 +306,7 @@ type Job = Box<dyn FnOnce(&mut dyn Work) + Send>;
 /// T threads that stay, each with a model of its own. A run lasts until all
 /// have done one; the caller is one of them, and between runs all wait for
 /// each other awake, for to wake a thread costs a third of a run.
-pub(crate) struct Team {
+struct Team {
     /// The caller's own.
     own: Box<dyn Work>,
     others: Vec<(Sender<Job>, JoinHandle<()>)>,
@@ -314,7 +314,7 @@ pub(crate) struct Team {
     counts: [u64; 2],
 }
 impl Team {
-    pub(crate) fn new(threads: usize, kind: &Kind) -> Self {
+    fn new(threads: usize, kind: &Kind) -> Self {
         let other = |_| {
             let (kind, (send, jobs)) = (kind.clone(), channel::<Job>());
             let body = move || {
@@ -384,6 +384,17 @@ impl Drop for Team {
         for (send, thread) in self.others.drain(..) {
             drop(send); // no more jobs
             thread.join().unwrap();
+        }
+    }
+}
+
+impl Scenario {
+    /// All its memory, and its inputs.
+    pub(crate) fn make(&self) -> Box<dyn Work> {
+        match (&self.kind, self.group) {
+            (Kind::Shared(s), _) => Box::new(Shared::new(self.threads, s)),
+            (kind, "parallel") => Box::new(Team::new(self.threads, kind)),
+            (kind, _) => single(kind),
         }
     }
 }

@@ -107,10 +107,9 @@ impl Options {
         let valid = self.clip > 0.0 && self.clip.is_finite();
         let cure = "try 1, or a large number to clip nothing";
         rule(valid, "--clip", self.clip, "a norm is a positive number", cure)?;
-        let valid = (0.0..1.0).contains(&(self.decay * self.lr));
-        let range = "it has to be at least 0, and --decay times --lr below 1";
+        let valid = self.decay >= 0.0 && self.decay.is_finite();
         let cure = "try 0.1; 0 switches it off";
-        rule(valid, "--decay", self.decay, range, cure)?;
+        rule(valid, "--decay", self.decay, "it is a number from 0 on", cure)?;
         let (v, context) = (config.vocab, config.context);
         let bytes = "a token is a byte, so there have to be at least 256";
         let cure = "take another config or preset";

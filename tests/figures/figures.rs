@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "an example may panic")]
 
 mod csv;
-mod drawings;
 mod paper;
+mod drawings;
 mod plots;
 
 use clap::Parser;

@@ -1,6 +1,6 @@
 //! Chapter: gradcheck. Twins of the library's code, each with a place for
 //! mistakes.
 
+pub(crate) mod twin;
 pub(crate) mod net;
 pub(crate) mod optimizer;
-pub(crate) mod twin;

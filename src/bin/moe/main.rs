@@ -1,13 +1,13 @@
 //! Chapter: training. The command `moe`.
 
+mod output;
+mod progress;
 mod bench_report;
 mod check;
 mod converge;
 mod generate;
 mod info;
 mod oracle;
-mod output;
-mod progress;
 mod train;
 
 use clap::error::ErrorKind;

@@ -1,5 +1,5 @@
 //! The readers, and the check of completeness, on small trees of their own.
 
+mod tree;
 mod problems;
 mod readers;
-mod tree;
