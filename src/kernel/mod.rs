@@ -5,12 +5,13 @@
 //! in brackets. Gradients of activations are set, gradients of parameters
 //! are added to. A kernel that walks several slices together asserts their
 //! lengths first, because `zip` would stop silently at the shortest.
-pub mod activation;
-pub mod fast;
-pub mod matrix;
-pub mod normal;
-pub mod product;
-pub mod simd;
-pub mod softmax;
-pub mod vector;
+
 pub mod view;
+pub mod simd;
+pub mod product;
+pub mod matrix;
+pub mod fast;
+pub mod vector;
+pub mod softmax;
+pub mod activation;
+pub mod normal;
