@@ -1,7 +1,7 @@
 //! Chapter: block. The pre-norm block: two residual steps.
 
 use crate::config::Config;
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{add, add_to};
 use crate::layer::{Context, Decode, Layer, Shape, Totals, buffer};
 use crate::nn::attention::{Attention, Heads};

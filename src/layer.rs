@@ -1,6 +1,6 @@
 //! Chapter: gradcheck. What a layer is.
 
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::add_to;
 use crate::params::{ParamGrads, Params};
 use crate::real::Real;

@@ -4,7 +4,7 @@
 use crate::block::Block;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::layer::{Context, Layer, Shape, Totals, buffer};
 use crate::nn::embedding::{embedding_backward, embedding_forward};
 use crate::nn::linear::{Linear, LinearActs};

@@ -5,9 +5,9 @@
 //! moments. Initializing, clipping, stepping, counting, saving and checking
 //! are each one loop over one slice.
 
-use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
 use crate::kernel::normal::fill_normal_with;
+use crate::kernel::simd::Buffer;
 use crate::kernel::simd::Isa;
 use crate::real::Real;
 use crate::rng::Rng;

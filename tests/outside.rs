@@ -9,7 +9,7 @@ use moe_by_hand::config::Config;
 use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::gradcheck::{assert_layer, gap};
 use moe_by_hand::hf::{self, Tensors};
-use moe_by_hand::kernel::buffer::Buffer;
+use moe_by_hand::kernel::simd::Buffer;
 use moe_by_hand::layer::{
     Context, Decode, Layer, Shape, Totals, buffer, indices,
 };

@@ -107,13 +107,14 @@ fn exp_over_its_whole_domain() {
     x.push(0.0); // the target
     for isa in Isa::here() {
         let mut y = vec![f32::NAN; x.len()];
-        isa.run(fast::CrossEntropyBackward {
+        fast::CrossEntropyBackward {
             dz: &mut y,
             z: &x,
             lse: &[0.0],
             target: &[x.len() - 1],
             dsum: 1.0,
-        });
+        }
+        .on(isa);
         let mut worst = (0.0, 0.0);
         for (&x, &y) in x.iter().zip(&y[..y.len() - 1]) {
             let want = (x as f64).exp();
@@ -204,7 +205,7 @@ fn causal_softmax_gradient() {
                 let n = rows(keys);
                 let mut p = normals(n * keys, 2.0, keys);
                 p.chunks_mut(keys).for_each(|p| {
-                    isa.run(fast::SoftmaxForward { z: p });
+                    fast::SoftmaxForward { z: p }.on(isa);
                 });
                 let d = normals(n * keys, scale_of_d, keys + 7);
                 let scale = 0.353_553_4f32;
@@ -389,7 +390,7 @@ fn what_is_no_number_comes_through() {
             for rest in [f32::NAN, f32::NEG_INFINITY] {
                 let mut z = vec![rest; n];
                 z[n / 2] = f32::NAN;
-                let lse = isa.run(fast::SoftmaxForward { z: &mut z });
+                let lse = fast::SoftmaxForward { z: &mut z }.on(isa);
                 let all = z.iter().all(|z| z.is_nan());
                 assert!(all && lse.is_nan(), "{isa} {n} {rest}: {z:?} {lse}");
             }
@@ -406,7 +407,7 @@ fn no_number(isa: Isa, n: usize, at: usize, odd: f32) {
     };
     let z = with(1);
     let (mut p, mut p64) = (z.clone(), wide(&z));
-    let lse = isa.run(fast::SoftmaxForward { z: &mut p });
+    let lse = fast::SoftmaxForward { z: &mut p }.on(isa);
     let want = softmax_forward(&mut p64);
     same_classes(&what("softmax"), &p, &p64);
     same_classes(&what("its lse"), &[lse], &[want]);
@@ -415,35 +416,37 @@ fn no_number(isa: Isa, n: usize, at: usize, odd: f32) {
     let t = n.min(3);
     let (mut p, mut p64) = (z.repeat(t), wide(&z.repeat(t)));
     let scale = 0.5;
-    isa.run(fast::CausalSoftmaxForward { z: &mut p, keys: n, group: 1, scale });
+    fast::CausalSoftmaxForward { z: &mut p, keys: n, group: 1, scale }.on(isa);
     causal_softmax_forward(&mut p64, n, 1, scale.into());
     same_classes(&what("causal softmax"), &p, &p64);
     let (p, d) = (normals(n, 0.1, 2), &z);
     let (mut got, mut want) = (d.clone(), wide(d));
-    isa.run(fast::CausalSoftmaxBackward { d: &mut got, p: &p, keys: n, scale });
+    fast::CausalSoftmaxBackward { d: &mut got, p: &p, keys: n, scale }.on(isa);
     causal_softmax_backward(&mut want, &wide(&p), n, scale.into());
     same_classes(&what("causal softmax backward"), &got, &want);
 
     let (mut lse, mut lse64, target) = ([0.0], [0.0], [n / 2]);
-    let sum = isa.run(fast::CrossEntropyForward {
+    let sum = fast::CrossEntropyForward {
         lse: &mut lse,
         z: &z,
         target: &target,
         v: n,
-    });
+    }
+    .on(isa);
     let want = cross_entropy_forward(&mut lse64, &wide(&z), &target);
     same_classes(&what("cross-entropy"), &[sum, lse[0]], &[want, lse64[0]]);
     if odd.is_nan() {
         assert!(sum.is_nan(), "{}: the loss is {sum}", what("cross-entropy"));
     }
     let (mut dz, mut dz64) = (vec![0.0; n], vec![0.0; n]);
-    isa.run(fast::CrossEntropyBackward {
+    fast::CrossEntropyBackward {
         dz: &mut dz,
         z: &z,
         lse: &lse,
         target: &target,
         dsum: 1.0,
-    });
+    }
+    .on(isa);
     cross_entropy_backward(&mut dz64, &wide(&z), &lse64, &target, 1.0);
     same_classes(&what("cross-entropy backward"), &dz, &dz64);
 
@@ -453,12 +456,12 @@ fn no_number(isa: Isa, n: usize, at: usize, odd: f32) {
         let of = |i| if i == turn { &z } else { &usual };
         let (gate, up, dh) = (of(0), of(1), of(2));
         let (mut h, mut h64) = (vec![0.0; n], vec![0.0; n]);
-        isa.run(fast::GluForward { h: &mut h, gate, up });
+        fast::GluForward { h: &mut h, gate, up }.on(isa);
         glu_forward(&mut h64, &wide(gate), &wide(up));
         same_classes(&what("glu"), &h, &h64);
         let (mut a, mut b) = (h.clone(), h.clone());
         let (dgate, dup) = (&mut a, &mut b);
-        isa.run(fast::GluBackward { dgate, dup, dh, gate, up });
+        fast::GluBackward { dgate, dup, dh, gate, up }.on(isa);
         let (mut a64, mut b64) = (h64.clone(), h64.clone());
         let (gate, up, dh) = (wide(gate), wide(up), wide(dh));
         glu_backward(&mut a64, &mut b64, &dh, &gate, &up);
@@ -468,19 +471,20 @@ fn no_number(isa: Isa, n: usize, at: usize, odd: f32) {
 
     let (mut y, mut r, gain, eps) = (vec![0.0; n], [0.0], &usual, 1e-5);
     let (mut y64, mut r64) = (vec![0.0; n], [0.0]);
-    isa.run(fast::RmsnormForward { y: &mut y, r: &mut r, x: &z, gain, eps });
+    fast::RmsnormForward { y: &mut y, r: &mut r, x: &z, gain, eps }.on(isa);
     rmsnorm_forward(&mut y64, &mut r64, &wide(&z), &wide(gain), eps.into());
     same_classes(&what("rmsnorm"), &y, &y64);
     let (mut dx, mut dgain) = (vec![0.0; n], vec![0.0; n]);
     let (mut dx64, mut dgain64) = (vec![0.0; n], vec![0.0; n]);
-    isa.run(fast::RmsnormBackward {
+    fast::RmsnormBackward {
         dx: &mut dx,
         dgain: &mut dgain,
         dy: &z,
         x: &usual,
         gain,
         r: &[0.5],
-    });
+    }
+    .on(isa);
     let [dy, x] = [&z, &usual].map(|x| wide(x));
     rmsnorm_backward(&mut dx64, &mut dgain64, &dy, &x, &wide(gain), &[0.5]);
     same_classes(&what("rmsnorm backward"), &dx, &dx64);
@@ -488,18 +492,19 @@ fn no_number(isa: Isa, n: usize, at: usize, odd: f32) {
 
     let (mut d_o, mut dw) = (vec![0.0; n], [0.0]);
     let (mut d_o64, mut dw64) = (vec![0.0; n], [0.0]);
-    isa.run(fast::CombineBackward {
+    fast::CombineBackward {
         d_o: &mut d_o,
         dw: &mut dw,
         dy: &z,
         o: &usual,
         w: &[0.5],
         slot: &[0],
-    });
+    }
+    .on(isa);
     combine_backward(&mut d_o64, &mut dw64, &dy, &x, &[0.5], &[0]);
     same_classes(&what("combine backward"), &d_o, &d_o64);
     same_classes(&what("combine backward, weight"), &dw, &dw64);
-    let sum = isa.run(fast::SumOfSquares { x: &z });
+    let sum = fast::SumOfSquares { x: &z }.on(isa);
     same_classes(&what("sum of squares"), &[sum], &[dot(&dy, &dy)]);
 }
 

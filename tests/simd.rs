@@ -6,11 +6,21 @@
 
 use crate::again::again;
 use moe_by_hand::check::rng;
+use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
+use moe_by_hand::kernel::fast;
 use moe_by_hand::kernel::matrix::{
-    Add, Mat, Op, Set, mat, mat_mut, matmul, matmul_plain,
+    Add, Mat, MatMut, Op, Set, mat, mat_mut, matmul, matmul_plain,
 };
+use moe_by_hand::kernel::normal::fill_normal_with;
 use moe_by_hand::kernel::product::matmul_with;
 use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
+use moe_by_hand::kernel::softmax::{
+    causal_softmax_backward, causal_softmax_forward, softmax_forward,
+};
+use moe_by_hand::kernel::vector::sum_of_squares;
+use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
+use moe_by_hand::nn::moe::combine_backward;
+use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
 use moe_by_hand::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -138,13 +148,13 @@ fn check(isa: Isa, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], op: Op) {
     }
 }
 
-/// Which set a kernel is compiled for, and its lanes.
+/// What tells the sets apart: their registers, and the lanes of each.
 struct Which;
 impl Kernel for Which {
-    type Out = (Isa, usize);
+    type Out = [usize; 2];
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> (Isa, usize) {
-        (S::ISA, S::W)
+    fn run<S: Simd>(self, _: S) -> [usize; 2] {
+        [S::REGISTERS, S::W]
     }
 }
 
@@ -154,12 +164,13 @@ fn each_set_runs_where_the_cpu_has_it() {
     for isa in Isa::ALL {
         let name = isa.to_string();
         if isa.available() {
-            let lanes = match isa {
-                Isa::Avx512 => 16,
-                Isa::Neon => 4,
-                Isa::Avx2 | Isa::Portable => 8,
+            let which = match isa {
+                Isa::Avx512 => [32, 16],
+                Isa::Avx2 => [16, 8],
+                Isa::Neon => [32, 4],
+                Isa::Portable => [8, 8],
             };
-            assert_eq!(isa.run(Which), (isa, lanes));
+            assert_eq!(isa.run(Which), which, "{isa}");
             // x² − fl(x²) is 0 only where x² is rounded by itself.
             let (a, b, mut c) = ([1.0, x], [-(x * x), x], [f32::NAN]);
             matmul_with(isa, mat_mut(&mut c, 1), Set, mat(&a, 2), mat(&b, 1));
@@ -376,7 +387,7 @@ fn says_which() {
         matmul(mat_mut(&mut c, 1), Set, mat(&[2f32], 1), mat(&[3f32], 1));
     }));
     match Isa::chosen() {
-        Ok(isa) => println!("\nchosen: {} {}", isa.run(Which).0, c[0]),
+        Ok(isa) => println!("\nchosen: {isa} {}", c[0]),
         Err(e) => {
             let panic = product.expect_err("it panics, too");
             let text = panic.downcast_ref::<String>().expect("a message");
@@ -409,12 +420,12 @@ fn the_environment_chooses() {
 }
 
 /// Every method of a set against the same on plain numbers.
-struct Methods;
+struct Methods(Isa);
 impl Kernel for Methods {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let w = S::W;
+        let (isa, w) = (self.0, S::W);
         let lanes = |v: S::V| {
             let mut y = vec![f32::NAN; w];
             s.store(&mut y, v);
@@ -438,7 +449,7 @@ impl Kernel for Methods {
                         assert!(
                             nan || g.to_bits() == w.to_bits(),
                             "{} {name} {i}: {g} for {w}",
-                            S::ISA
+                            isa
                         );
                     }
                 };
@@ -451,7 +462,7 @@ impl Kernel for Methods {
                 same("max", s.max(a, b), each(&|q| if p > q { p } else { q }));
                 same("min", s.min(a, b), each(&|q| if p < q { p } else { q }));
                 same("sqrt", s.sqrt(b), each(&f32::sqrt));
-                let fused = S::ISA != Isa::Portable;
+                let fused = isa != Isa::Portable;
                 let fma = |q: f32| {
                     if fused { p.mul_add(q, 3.0) } else { p * q + 3.0 }
                 };
@@ -466,11 +477,11 @@ impl Kernel for Methods {
                     // any order: w − 1 roundings
                     let off = (s.reduce_sum(b) as f64 - sum).abs();
                     let bound = w as f64 * 2f64.powi(-24) * size;
-                    assert!(off <= bound, "{} reduce_sum", S::ISA);
+                    assert!(off <= bound, "{} reduce_sum", isa);
                 }
                 if q.iter().all(|q| !q.is_nan()) {
                     let max = q.iter().fold(-inf, |a, &b| a.max(b));
-                    assert_eq!(s.reduce_max(b), max, "{}", S::ISA);
+                    assert_eq!(s.reduce_max(b), max, "{}", isa);
                 }
             }
         }
@@ -484,7 +495,7 @@ impl Kernel for Methods {
                 lanes(s.pow2(s.splat(t))),
                 vec![want; w],
                 "{} 2^{n}",
-                S::ISA
+                isa
             );
         }
         // Parts: what lies beyond is neither read nor written.
@@ -493,28 +504,28 @@ impl Kernel for Methods {
             let mut want = x[..n.min(w)].to_vec();
             want.resize(w, 0.0);
             let v = s.load_part(&x[..n]);
-            assert_eq!(lanes(v), want, "{} first {n}", S::ISA);
+            assert_eq!(lanes(v), want, "{} first {n}", isa);
             let mut y = vec![7.0; w + 3];
             s.store_part(&mut y[..n], s.load(&x));
             let n = n.min(w);
-            assert_eq!(y[..n], x[..n], "{} first {n}", S::ISA);
-            assert!(y[n..].iter().all(|&y| y == 7.0), "{} {n}", S::ISA);
+            assert_eq!(y[..n], x[..n], "{} first {n}", isa);
+            assert!(y[n..].iter().all(|&y| y == 7.0), "{} {n}", isa);
         }
         let short = &x[..w - 1];
         let load = catch_unwind(AssertUnwindSafe(|| lanes(s.load(short))));
-        assert!(load.is_err(), "{} loads what is not there", S::ISA);
+        assert!(load.is_err(), "{} loads what is not there", isa);
         let mut y = vec![7.0; w - 1];
         let store = catch_unwind(AssertUnwindSafe(|| {
             s.store(&mut y, s.splat(1.0));
         }));
-        assert!(store.is_err(), "{} stores beyond the end", S::ISA);
+        assert!(store.is_err(), "{} stores beyond the end", isa);
     }
 }
 
 #[test]
 fn methods_of_a_vector() {
     for isa in Isa::here() {
-        isa.run(Methods);
+        isa.run(Methods(isa));
     }
 }
 
@@ -535,6 +546,459 @@ fn normal_numbers_are_the_same_stream() {
                 first = of_set;
             } else {
                 assert_eq!(of_set, first, "{isa} {n}: other bits");
+            }
+        }
+    }
+}
+
+// What safe code can ask for ------------------------------------------------
+
+/// How the kernels are entered: the plain kernel over f32, or its twin on a
+/// given set.
+type Outputs<'a, 'b> = &'a mut [&'b mut [f32]];
+type Inputs<'a, 'b> = &'a [&'b [f32]];
+struct Case {
+    name: &'static str,
+    /// Lengths of what is written and of what is read, for rows of width n.
+    outputs: fn(usize) -> Vec<usize>,
+    inputs: fn(usize) -> Vec<usize>,
+    /// Both return their sum, or 0.
+    twin: fn(Isa, Outputs, Inputs, usize) -> f32,
+    plain: fn(Outputs, Inputs, usize) -> f32,
+}
+const SLOT: [usize; 3] = [2, 0, 1];
+const SCALE: f32 = 0.375;
+fn targets(n: usize) -> [usize; 3] {
+    [0, n / 2, n.saturating_sub(1)]
+}
+/// Every twin, with three rows where there are rows.
+const CASES: [Case; 12] = [
+    Case {
+        name: "softmax",
+        outputs: |n| vec![n],
+        inputs: |_| vec![],
+        twin: |isa, y, _, _| {
+            let [z] = y else { unreachable!() };
+            fast::SoftmaxForward { z }.on(isa)
+        },
+        plain: |y, _, _| {
+            let [z] = y else { unreachable!() };
+            softmax_forward(*z)
+        },
+    },
+    Case {
+        name: "causal softmax",
+        outputs: |n| vec![3 * n],
+        inputs: |_| vec![],
+        twin: |isa, y, _, keys| {
+            let [z] = y else { unreachable!() };
+            let scale = SCALE;
+            fast::CausalSoftmaxForward { z, keys, group: 3, scale }.on(isa);
+            0.0
+        },
+        plain: |y, _, keys| {
+            let [z] = y else { unreachable!() };
+            causal_softmax_forward(*z, keys, 3, SCALE.into());
+            0.0
+        },
+    },
+    Case {
+        name: "causal softmax, backward",
+        outputs: |n| vec![3 * n],
+        inputs: |n| vec![3 * n],
+        twin: |isa, y, x, keys| {
+            let ([d], [p]) = (y, x) else { unreachable!() };
+            fast::CausalSoftmaxBackward { d, p, keys, scale: SCALE }.on(isa);
+            0.0
+        },
+        plain: |y, x, keys| {
+            let ([d], [p]) = (y, x) else { unreachable!() };
+            causal_softmax_backward(*d, p, keys, SCALE.into());
+            0.0
+        },
+    },
+    Case {
+        name: "cross-entropy",
+        outputs: |_| vec![3],
+        inputs: |n| vec![3 * n],
+        twin: |isa, y, x, v| {
+            let ([lse], [z]) = (y, x) else { unreachable!() };
+            let target = &targets(v);
+            fast::CrossEntropyForward { lse, z, target, v }.on(isa)
+        },
+        plain: |y, x, v| {
+            let ([lse], [z]) = (y, x) else { unreachable!() };
+            cross_entropy_forward(*lse, z, &targets(v))
+        },
+    },
+    Case {
+        name: "cross-entropy, backward",
+        outputs: |n| vec![3 * n],
+        inputs: |n| vec![3 * n, 3],
+        twin: |isa, y, x, v| {
+            let ([dz], [z, lse]) = (y, x) else { unreachable!() };
+            let (target, dsum) = (&targets(v), SCALE);
+            fast::CrossEntropyBackward { dz, z, lse, target, dsum }.on(isa);
+            0.0
+        },
+        plain: |y, x, v| {
+            let ([dz], [z, lse]) = (y, x) else { unreachable!() };
+            cross_entropy_backward(*dz, z, lse, &targets(v), SCALE);
+            0.0
+        },
+    },
+    Case {
+        name: "glu",
+        outputs: |n| vec![n],
+        inputs: |n| vec![n; 2],
+        twin: |isa, y, x, _| {
+            let ([h], [gate, up]) = (y, x) else { unreachable!() };
+            fast::GluForward { h, gate, up }.on(isa);
+            0.0
+        },
+        plain: |y, x, _| {
+            let ([h], [gate, up]) = (y, x) else { unreachable!() };
+            glu_forward(*h, gate, up);
+            0.0
+        },
+    },
+    Case {
+        name: "glu, backward",
+        outputs: |n| vec![n; 2],
+        inputs: |n| vec![n; 3],
+        twin: |isa, y, x, _| {
+            let [dgate, dup] = y else { unreachable!() };
+            let [dh, gate, up] = x else { unreachable!() };
+            fast::GluBackward { dgate, dup, dh, gate, up }.on(isa);
+            0.0
+        },
+        plain: |y, x, _| {
+            let [dgate, dup] = y else { unreachable!() };
+            let [dh, gate, up] = x else { unreachable!() };
+            glu_backward(*dgate, *dup, dh, gate, up);
+            0.0
+        },
+    },
+    Case {
+        name: "rmsnorm",
+        outputs: |n| vec![3 * n, 3],
+        inputs: |n| vec![3 * n, n],
+        twin: |isa, y, x, _| {
+            let ([y, r], [x, gain]) = (y, x) else { unreachable!() };
+            fast::RmsnormForward { y, r, x, gain, eps: 0.25 }.on(isa);
+            0.0
+        },
+        plain: |y, x, _| {
+            let ([y, r], [x, gain]) = (y, x) else { unreachable!() };
+            rmsnorm_forward(*y, *r, x, gain, 0.25);
+            0.0
+        },
+    },
+    Case {
+        name: "rmsnorm, backward",
+        outputs: |n| vec![3 * n, n],
+        inputs: |n| vec![3 * n, 3 * n, n, 3],
+        twin: |isa, y, x, _| {
+            let [dx, dgain] = y else { unreachable!() };
+            let [dy, x, gain, r] = x else { unreachable!() };
+            fast::RmsnormBackward { dx, dgain, dy, x, gain, r }.on(isa);
+            0.0
+        },
+        plain: |y, x, _| {
+            let [dx, dgain] = y else { unreachable!() };
+            let [dy, x, gain, r] = x else { unreachable!() };
+            rmsnorm_backward(*dx, *dgain, dy, x, gain, r);
+            0.0
+        },
+    },
+    Case {
+        name: "combine, backward",
+        outputs: |n| vec![3 * n, 3],
+        inputs: |n| vec![3 * n, 3 * n, 3],
+        twin: |isa, y, x, _| {
+            let ([d_o, dw], [dy, o, w]) = (y, x) else { unreachable!() };
+            let slot = &SLOT;
+            fast::CombineBackward { d_o, dw, dy, o, w, slot }.on(isa);
+            0.0
+        },
+        plain: |y, x, _| {
+            let ([d_o, dw], [dy, o, w]) = (y, x) else { unreachable!() };
+            combine_backward(*d_o, *dw, dy, o, w, &SLOT);
+            0.0
+        },
+    },
+    Case {
+        name: "sum of squares",
+        outputs: |_| vec![],
+        inputs: |n| vec![n],
+        twin: |isa, _, x, _| fast::SumOfSquares { x: x[0] }.on(isa),
+        plain: |_, x, _| sum_of_squares(x[0]),
+    },
+    Case {
+        name: "normal numbers",
+        outputs: |n| vec![n],
+        inputs: |_| vec![],
+        twin: |isa, y, _, _| {
+            fill_normal_with(isa, y[0], &Rng::new(7, 1), 0.5);
+            0.0
+        },
+        plain: |y, _, _| {
+            let isa = Isa::current();
+            fill_normal_with(isa, y[0], &Rng::new(7, 1), 0.5);
+            0.0
+        },
+    },
+];
+
+/// Slices of the given lengths, each `at` numbers into a buffer of its own,
+/// between guards.
+struct Slices {
+    all: Vec<Vec<f32>>,
+    lens: Vec<usize>,
+    at: usize,
+    guard: f32,
+}
+impl Slices {
+    fn new(lens: &[usize], at: usize, guard: f32, seed: u64) -> Self {
+        let one = |(i, &len): (usize, &usize)| {
+            let mut x = vec![guard; at];
+            x.extend(random(len, seed + i as u64));
+            x.resize(at + len + 21, guard);
+            x
+        };
+        let all = lens.iter().enumerate().map(one).collect();
+        Self { all, lens: lens.to_vec(), at, guard }
+    }
+    fn get(&self) -> Vec<&[f32]> {
+        let each = self.all.iter().zip(&self.lens);
+        each.map(|(x, &len)| &x[self.at..][..len]).collect()
+    }
+    fn get_mut(&mut self) -> Vec<&mut [f32]> {
+        let each = self.all.iter_mut().zip(&self.lens);
+        each.map(|(x, &len)| &mut x[self.at..][..len]).collect()
+    }
+    #[track_caller]
+    fn guarded(&self, what: &str) {
+        for (x, &len) in self.all.iter().zip(&self.lens) {
+            let around = x[..self.at].iter().chain(&x[self.at + len..]);
+            let kept = around.map(|x| x.to_bits());
+            let kept = kept.filter(|&x| x == self.guard.to_bits()).count();
+            assert_eq!(kept, self.at + 21, "{what} wrote outside");
+        }
+    }
+}
+/// The bits of all that a case writes and of what it returns; `None` if it
+/// panics. What is around its slices stays as it is.
+#[track_caller]
+fn run(
+    what: &str, [outputs, inputs]: [&[usize]; 2], at: usize,
+    f: impl FnOnce(Outputs, Inputs) -> f32,
+) -> Option<Vec<u32>> {
+    let mut y = Slices::new(outputs, at, -77.25, 1);
+    let x = Slices::new(inputs, at, f32::NAN, 11);
+    let sum = catch_unwind(AssertUnwindSafe(|| {
+        f(&mut y.get_mut(), &x.get()) //
+    }));
+    y.guarded(what);
+    let mut all: Vec<u32> = y.get().into_iter().flat_map(bits).collect();
+    all.push(sum.ok()?.to_bits());
+    Some(all)
+}
+/// Lengths at the ends of one vector and of four, of 4, 8 and 16 lanes.
+fn edges() -> Vec<usize> {
+    let around = |w: usize| [w - 1, w, w + 1, 4 * w - 1, 4 * w, 4 * w + 1];
+    let mut edges: Vec<usize> =
+        [4, 8, 16].into_iter().flat_map(around).chain([0, 1]).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    edges
+}
+
+#[test]
+fn nothing_beyond_a_slice() {
+    for isa in Isa::here() {
+        for case in &CASES {
+            for n in edges() {
+                let what = format!("{} {n} on {isa}", case.name);
+                let lens = [&*(case.outputs)(n), &*(case.inputs)(n)];
+                let f =
+                    |at| run(&what, lens, at, |y, x| (case.twin)(isa, y, x, n));
+                let aligned = f(0);
+                assert!(n == 0 || aligned.is_some(), "{what} panics");
+                // Numbers around it have no say, wherever it begins.
+                for at in [1, 3, 7] {
+                    assert_eq!(f(at), aligned, "{what} from {at} on");
+                }
+                if isa == Isa::current() && n > 0 {
+                    let plain =
+                        run(&what, lens, 1, |y, x| (case.plain)(y, x, n));
+                    assert_eq!(plain, aligned, "{what}: by the plain kernel");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lengths_that_do_not_fit() {
+    for case in &CASES {
+        for n in [1, 8, 17, 65] {
+            let (outputs, inputs) = ((case.outputs)(n), (case.inputs)(n));
+            let slices = outputs.len() + inputs.len();
+            for i in 0..slices {
+                for change in [-1, 1] {
+                    let mut lens = [outputs.clone(), inputs.clone()].concat();
+                    let Some(len) = lens[i].checked_add_signed(change) else {
+                        continue;
+                    };
+                    lens[i] = len;
+                    let (y, x) = lens.split_at(outputs.len());
+                    let what = format!("{} {n}, {lens:?}", case.name);
+                    let plain =
+                        run(&what, [y, x], 1, |y, x| (case.plain)(y, x, n));
+                    // A single slice has nothing to differ from.
+                    let free = slices == 1 && case.name != "causal softmax";
+                    assert_eq!(plain.is_some(), free, "{what}");
+                    // A twin by itself may look at less, but never outside.
+                    for isa in Isa::here() {
+                        let what = format!("{what} on {isa}");
+                        run(&what, [y, x], 3, |y, x| (case.twin)(isa, y, x, n));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Views that safe code can make of so many numbers, with any number of rows
+/// and columns: both are public.
+#[test]
+fn hostile_views() {
+    const GUARD: f32 = -77.25;
+    let sizes = [0, 1, 2, 3, 4, 7, 12, 13, 1 << 40, usize::MAX];
+    let (a, b) = (random(12, 1), random(24, 2));
+    let mut seen = [0; 2];
+    for isa in Isa::here() {
+        for m in sizes {
+            for k in sizes {
+                for n in sizes {
+                    let none = m == 0 || k == 0 || n == 0;
+                    if none && m.max(k).max(n) > 13 {
+                        continue; // nothing to do, and long
+                    }
+                    for [ta, tb] in forms() {
+                        for op in [Set, Add] {
+                            let what = format!("{isa} {m} {k} {n} {ta} {tb}");
+                            let mut c = [GUARD; 40];
+                            let fast = product(
+                                &mut c,
+                                &a,
+                                &b,
+                                [m, k, n],
+                                ta,
+                                tb,
+                                |c, a, b| matmul_with(isa, c, op, a, b),
+                            );
+                            let around = c[..5].iter().chain(&c[29..]);
+                            let kept = around.filter(|&&c| c == GUARD).count();
+                            assert_eq!(kept, 16, "{what} wrote outside");
+                            seen[usize::from(fast)] += 1;
+                            if none {
+                                continue; // nothing is read
+                            }
+                            let mut want = [GUARD; 40];
+                            let plain = product(
+                                &mut want,
+                                &a,
+                                &b,
+                                [m, k, n],
+                                ta,
+                                tb,
+                                |c, a, b| matmul_plain(c, op, a, b),
+                            );
+                            assert_eq!(fast, plain, "{what}");
+                            // Rows that overlap have no order among them.
+                            if plain && n <= 4 {
+                                for (c, want) in c.iter().zip(want) {
+                                    let off = (c - want).abs();
+                                    assert!(off < 1e-5, "{what}: {c} {want}");
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen.iter().all(|&n| n > 100), "{seen:?}: both happen");
+}
+/// Whether a product of such views returns; C is in the middle of `c`, in rows
+/// of 4.
+fn product(
+    c: &mut [f32], a: &[f32], b: &[f32], [m, k, n]: [usize; 3], ta: bool,
+    tb: bool, f: impl FnOnce(MatMut<f32>, Mat<f32>, Mat<f32>),
+) -> bool {
+    let view = |x, rows, cols, t| {
+        let mut x = mat(x, 3);
+        if t {
+            x = x.t();
+        }
+        (x.rows, x.cols) = (rows, cols);
+        x
+    };
+    let (a, b) = (view(a, m, k, ta), view(b, k, n, tb));
+    let mut c = mat_mut(&mut c[5..29], 4);
+    (c.rows, c.cols) = (m, n);
+    catch_unwind(AssertUnwindSafe(|| f(c, a, b))).is_ok()
+}
+
+#[test]
+fn views_of_nothing() {
+    let empty: [f32; 0] = [];
+    for isa in Isa::here() {
+        for op in [Set, Add] {
+            // [3, 0] · [0, 5]: sums of nothing
+            let mut c = [2.0; 15];
+            let (a, b) = (mat(&empty, 3).t(), mat(&empty, 5));
+            assert_eq!([a.rows, a.cols, b.rows, b.cols], [3, 0, 0, 5]);
+            let a = a.block(0..3, 0..0);
+            matmul_with(isa, mat_mut(&mut c, 5), op, a, b.block(0..0, 0..5));
+            assert_eq!(c, [if op == Set { 0.0 } else { 2.0 }; 15]);
+            // [0, 3] · [3, 0]: nothing at all
+            let (a, b) = (mat(&empty, 3), mat(&empty, 3).t());
+            let mut none: [f32; 0] = [];
+            let c = mat_mut(&mut none, 1).block(0..0, 0..0);
+            matmul_with(isa, c, op, a, b);
+        }
+    }
+}
+
+#[test]
+fn strides_around_a_vector() {
+    // Transposed, the rows of B are columns: 1, W − 1, W, W + 1 apart.
+    let (m, k) = (5, 19);
+    for isa in Isa::here() {
+        for n in edges().into_iter().filter(|n| *n > 0) {
+            for stride in [n, n + 1, n + 7, n + 16] {
+                let (a, b) = (random(m * k, 1), random(k * n, 2));
+                let (mut rows, mut cols) =
+                    (vec![f32::NAN; k * stride], vec![f32::NAN; n * (k + 3)]);
+                for p in 0..k {
+                    for j in 0..n {
+                        rows[p * stride + j] = b[p * n + j];
+                        cols[j * (k + 3) + p] = b[p * n + j];
+                    }
+                }
+                let by = |b: Mat<f32>| {
+                    let mut c = vec![f32::NAN; m * n];
+                    matmul_with(isa, mat_mut(&mut c, n), Set, mat(&a, k), b);
+                    bits(&c)
+                };
+                let want = by(mat(&b, n));
+                let rows = mat(&rows, stride).block(0..k, 0..n);
+                let cols = mat(&cols, k + 3).block(0..n, 0..k).t();
+                assert_eq!(by(rows), want, "{isa} {n} in {stride}");
+                assert_eq!(by(cols), want, "{isa} {n}, transposed");
             }
         }
     }

@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "a student's file")]
 
 use moe_by_hand::gradcheck::assert_layer;
-use moe_by_hand::kernel::buffer::Buffer;
+use moe_by_hand::kernel::simd::Buffer;
 use moe_by_hand::layer::{Layer, Shape, buffer};
 use moe_by_hand::params::{Builder, Param, ParamGrads, Params, Role};
 use moe_by_hand::real::Real;

@@ -3,8 +3,8 @@
 
 use crate::list::{Kind, Scenario, Size};
 use moe_by_hand::generate::{Decoder, Sampler};
-use moe_by_hand::kernel::buffer::Buffer;
 use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
+use moe_by_hand::kernel::simd::Buffer;
 use moe_by_hand::kernel::softmax::softmax_forward;
 use moe_by_hand::model::{Acts, Batch, Model};
 use moe_by_hand::nn::rmsnorm::rmsnorm_forward;

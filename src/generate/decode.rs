@@ -3,7 +3,7 @@
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::generate::sample::Sampler;
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::layer::{Decode, Layer, Shape, buffer};
 use crate::model::Model;
 use crate::nn::embedding::embedding_forward;

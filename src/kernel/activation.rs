@@ -1,7 +1,6 @@
 //! Chapter: silu. Sigmoid, SiLU, and the gated product of a SwiGLU expert.
 
-use crate::kernel::fast;
-use crate::kernel::simd::Isa;
+use crate::kernel::fast::twin;
 use crate::real::Real;
 
 /// σ(z) = 1 / (1 + e^{−z}).
@@ -66,11 +65,7 @@ pub fn silu_backward<T: Real>(dy: T, z: T) -> T {
 pub fn glu_forward<T: Real>(h: &mut [T], gate: &[T], up: &[T]) {
     let n = h.len();
     assert_eq!([gate.len(), up.len()], [n; 2], "glu: gate, up against h");
-    if let (Some(h), Some(gate), Some(up)) =
-        (T::f32s_mut(h), T::f32s(gate), T::f32s(up))
-    {
-        return Isa::current().run(fast::GluForward { h, gate, up });
-    }
+    twin!(return fast::GluForward { h, gate, up });
     for ((h, &z), &u) in h.iter_mut().zip(gate).zip(up) {
         *h = silu_forward(z) * u; // eq: glu-forward
     }
@@ -96,16 +91,7 @@ pub fn glu_backward<T: Real>(
     let n = dh.len();
     let lens = [dgate.len(), dup.len(), gate.len(), up.len()];
     assert_eq!(lens, [n; 4], "glu_backward: dgate, dup, gate, up against dh");
-    if let (Some(dgate), Some(dup), Some(dh), Some(gate), Some(up)) = (
-        T::f32s_mut(dgate),
-        T::f32s_mut(dup),
-        T::f32s(dh),
-        T::f32s(gate),
-        T::f32s(up),
-    ) {
-        let kernel = fast::GluBackward { dgate, dup, dh, gate, up };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::GluBackward { dgate, dup, dh, gate, up });
     for i in 0..n {
         // h = silu(z)·u
         let (z, u) = (gate[i], up[i]);

@@ -7,8 +7,8 @@ use crate::real::Real;
 
 /// Sets C = A·B, or adds A·B to C: the one door to the matrix product.
 ///
-/// Of f32 by [`matmul_with`] and the instruction set of [`Isa::chosen`], of
-/// any other number by [`matmul_plain`].
+/// For f32 it is [`matmul_with`] and the instruction set of [`Isa::chosen`];
+/// for any other number, [`matmul_plain`].
 ///
 /// cᵢⱼ = Σₖ aᵢₖbₖⱼ. With C̄ the gradient of C: Ā = C̄·Bᵀ and B̄ = Aᵀ·C̄, which
 /// are products again, so there is no other backward. A transpose costs
@@ -34,20 +34,19 @@ use crate::real::Real;
 /// assert_eq!((da, db), ([5.0, 7.0, 6.0, 8.0], [1.0, 3.0, 2.0, 4.0]));
 /// ```
 #[track_caller]
-pub fn matmul<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
+pub fn matmul<T: Real>(mut c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     let (need, have) = ((a.rows, a.cols, b.cols), (c.rows, b.rows, c.cols));
     assert_eq!(need, have, "(rows, inner, cols) of A, B against C, B, C");
-    let MatMut { data, rows, cols, rs } = c;
-    if let (Some(a), Some(b)) = (a.f32s(), b.f32s())
-        && let Some(data) = T::f32s_mut(data)
-    {
-        let isa = Isa::current();
-        return matmul_with(isa, MatMut { data, rows, cols, rs }, op, a, b);
+    if let (Some(c), Some(a), Some(b)) = (c.f32s(), a.f32s(), b.f32s()) {
+        return matmul_with(Isa::current(), c, op, a, b);
     }
-    matmul_plain(MatMut { data, rows, cols, rs }, op, a, b);
+    matmul_plain(c, op, a, b);
 }
 
 /// [`matmul`] as the formula says it, for any number type and any CPU.
+///
+/// # Panics
+/// If A or B is smaller than C asks for.
 #[track_caller]
 pub fn matmul_plain<T: Real>(c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     for i in 0..c.rows {

@@ -6,7 +6,6 @@
 //! are added to. A kernel that walks several slices together asserts their
 //! lengths first, because `zip` would stop silently at the shortest.
 pub mod view;
-pub mod buffer;
 pub mod simd;
 pub mod fast;
 pub mod normal;

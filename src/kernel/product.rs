@@ -11,7 +11,8 @@
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
 //! same bits as C at once. Test: `cuts_change_no_bit` (`tests/simd.rs`).
 
-use crate::kernel::simd::{Isa, Kernel, Simd, tile};
+use crate::kernel::simd::tile::{sums, tile, wide};
+use crate::kernel::simd::{Isa, Kernel, Simd};
 use crate::kernel::view::{Add, Mat, MatMut, Op, Set};
 use std::cell::RefCell;
 
@@ -75,7 +76,7 @@ impl Kernel for Product<'_> {
             while j < n {
                 // One row alone needs more vectors to keep the CPU busy.
                 let one = m == 1 && b.cs == 1 && n - j >= 8 * S::W;
-                let wide = if one { 8 } else { S::WIDE } * S::W;
+                let wide = if one { 8 } else { wide::<S>() } * S::W;
                 let js = j..n.min(j + wide);
                 let c = c.reborrow().block(0..m, js.clone());
                 let b = b.block(k.clone(), js);
@@ -93,48 +94,69 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// All rows of at most `WIDE` vectors of columns.
+// The size of a tile must be known when it is compiled. So each number of
+// vectors has a line in `columns`, and each number of rows one in `tiles`. A
+// set with too few registers for a size does not compile it.
+
+/// All rows of at most [`wide`] vectors of columns.
 #[inline(always)]
 fn columns<S: Simd>(s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
-    // The size of a tile must be known when it is compiled.
-    macro_rules! choose {
-        ($($n:literal)+) => { match b.cols.div_ceil(S::W) {
-            $($n if $n > S::WIDE => unreachable!("wider than a tile"),
-            $n if b.cols == $n * S::W => rows::<S, $n, true>(s, c, op, a, b),
-            $n => rows::<S, $n, false>(s, c, op, a, b),)+
-            _ => unreachable!("wider than a tile"),
-        } };
+    match b.cols.div_ceil(S::W) {
+        1 => rows::<S, 1>(s, c, op, a, b),
+        2 if const { wide::<S>() >= 2 } => rows::<S, 2>(s, c, op, a, b),
+        3 if const { wide::<S>() >= 3 } => rows::<S, 3>(s, c, op, a, b),
+        4 if const { wide::<S>() >= 4 } => rows::<S, 4>(s, c, op, a, b),
+        _ => unreachable!("wider than a tile"),
     }
-    choose!(1 2 3 4)
 }
-
-/// All rows of N vectors of columns; `FULL` if the last one is full.
+/// All rows of N vectors of columns, of which the last may not be full.
 #[inline(always)]
-fn rows<S: Simd, const N: usize, const FULL: bool>(
+fn rows<S: Simd, const N: usize>(
+    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+) {
+    if b.cols == N * S::W {
+        tiles::<S, N, true>(s, c, op, a, b);
+    } else {
+        tiles::<S, N, false>(s, c, op, a, b);
+    }
+}
+/// Tiles one below the other, each as high as there are rows and registers.
+#[inline(always)]
+fn tiles<S: Simd, const N: usize, const FULL: bool>(
     s: S, mut c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
 ) {
-    let (mut i, m, n, depth) = (0, c.rows, c.cols, a.cols);
-    while i < m {
-        macro_rules! choose {
-            ($($m:literal)+) => { match m - i {
-                // as high as there are rows and registers for the sums
-                $($m.. if $m * N <= S::SUMS || $m == 1 => {
-                    let c = c.reborrow().block(i..i + $m, 0..n);
-                    let a = a.block(i..i + $m, 0..depth);
-                    tile::<S, $m, N, FULL>(s, c, op, a, b);
-                    i += $m;
-                })+
-                _ => unreachable!("1 fits always"),
-            } };
-        }
-        choose!(12 8 6 4 2 1)
+    let (mut i, rows) = (0, c.rows);
+    while i < rows {
+        let c = c.reborrow();
+        i += match rows - i {
+            12.. if const { 12 * N <= sums::<S>() } => {
+                tile_at::<S, 12, N, FULL>(i, s, c, op, a, b)
+            }
+            8.. if const { 8 * N <= sums::<S>() } => {
+                tile_at::<S, 8, N, FULL>(i, s, c, op, a, b)
+            }
+            6.. => tile_at::<S, 6, N, FULL>(i, s, c, op, a, b),
+            4.. => tile_at::<S, 4, N, FULL>(i, s, c, op, a, b),
+            2.. => tile_at::<S, 2, N, FULL>(i, s, c, op, a, b),
+            _ => tile_at::<S, 1, N, FULL>(i, s, c, op, a, b),
+        };
     }
+}
+/// The tile of the M rows from row i on; returns M.
+#[inline(always)]
+fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
+    i: usize, s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+) -> usize {
+    let (n, depth, i) = (c.cols, a.cols, i..i + M);
+    let (c, a) = (c.block(i.clone(), 0..n), a.block(i, 0..depth));
+    tile::<S, M, N, FULL>(s, c, op, a, b);
+    M
 }
 
 /// Lays a part of B out with its rows contiguous and close together.
 #[inline(always)]
 fn pack<'a, S: Simd>(s: S, panel: &'a mut [f32], b: Mat<f32>) -> Mat<'a, f32> {
-    let wide = S::WIDE * S::W;
+    let wide = wide::<S>() * S::W;
     if b.rs != 1 {
         for k in 0..b.rows {
             for j in 0..b.cols {

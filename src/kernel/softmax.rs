@@ -1,7 +1,6 @@
 //! Chapter: softmax. Softmax and log-sum-exp of one row.
 
-use crate::kernel::fast;
-use crate::kernel::simd::Isa;
+use crate::kernel::fast::twin;
 use crate::kernel::vector::dot;
 use crate::real::Real;
 
@@ -14,7 +13,7 @@ fn max<T: Real>(z: &[T]) -> T {
 /// ℓ = ln Σⱼ e^{zⱼ}, the log-sum-exp of z: [n].
 ///
 /// Computed as m + ln Σⱼ e^{zⱼ−m} with m = maxⱼ zⱼ, so that nothing
-/// overflows. Of no number, or of −∞ alone, it is −∞.
+/// overflows. With no numbers, or with −∞ alone, it is −∞.
 /// Source: Blanchard, Higham & Higham 2021, eq. 1.3.
 ///
 /// ```
@@ -69,9 +68,7 @@ pub fn lse_backward<T: Real>(dz: &mut [T], dlse: T, z: &[T], lse: T) {
 /// }
 /// ```
 pub fn softmax_forward<T: Real>(z: &mut [T]) -> T {
-    if let Some(z) = T::f32s_mut(z) {
-        return T::of(Isa::current().run(fast::SoftmaxForward { z }) as f64);
-    }
+    twin!(return fast::SoftmaxForward { z } as T);
     let m = max(z);
     if m == T::of(f64::NEG_INFINITY) {
         z.fill(T::ZERO);
@@ -112,7 +109,7 @@ pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
 }
 
 /// Replaces scores z: [t·g, s] by P, row by row softmax(c·z) over the keys
-/// that are not later than the query, and 0 for the others.
+/// that are not later than the query, and 0 for the others; c = `scale`.
 ///
 /// The row t·g + h is query t of head h, g = `group`; of the s = `keys` keys,
 /// s − t stand before the first query.
@@ -130,21 +127,17 @@ pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
 /// ```
 #[track_caller]
 pub fn causal_softmax_forward<T: Real>(
-    z: &mut [T], keys: usize, group: usize, c: f64,
+    z: &mut [T], keys: usize, group: usize, scale: f64,
 ) {
     let queries = z.len() / keys / group;
     let whole = queries * keys * group;
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
     assert!(queries <= keys, "causal_softmax: {queries} of {keys} positions");
-    if let Some(z) = T::f32s_mut(z) {
-        let scale = c as f32;
-        let kernel = fast::CausalSoftmaxForward { z, keys, group, scale };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::CausalSoftmaxForward { z, keys, group, scale });
     for (row, z) in z.chunks_exact_mut(keys).enumerate() {
         let seen = keys - queries + row / group + 1;
         let (past, future) = z.split_at_mut(seen);
-        past.iter_mut().for_each(|z| *z *= T::of(c));
+        past.iter_mut().for_each(|z| *z *= T::of(scale));
         softmax_forward(past);
         future.fill(T::ZERO); // eq: causal-mask
     }
@@ -152,8 +145,8 @@ pub fn causal_softmax_forward<T: Real>(
 /// Replaces the gradient d of P = [`causal_softmax_forward`] (z) by that of z.
 /// d, p: [t·g, s]
 ///
-/// z̄ = c·p ⊙ (p̄ − ⟨p̄, p⟩·1), row by row. Where the mask is, p = 0, hence
-/// z̄ = 0 with no special case.
+/// z̄ = c·p ⊙ (p̄ − ⟨p̄, p⟩·1), row by row, c = `scale`. Where the mask is,
+/// p = 0, hence z̄ = 0 with no special case.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -166,17 +159,14 @@ pub fn causal_softmax_forward<T: Real>(
 /// ```
 #[track_caller]
 pub fn causal_softmax_backward<T: Real>(
-    d: &mut [T], p: &[T], keys: usize, c: f64,
+    d: &mut [T], p: &[T], keys: usize, scale: f64,
 ) {
     assert_eq!(d.len(), p.len(), "causal_softmax_backward: d against p");
-    if let (Some(d), Some(p)) = (T::f32s_mut(d), T::f32s(p)) {
-        let scale = c as f32;
-        let kernel = fast::CausalSoftmaxBackward { d, p, keys, scale };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::CausalSoftmaxBackward { d, p, keys, scale });
     for (d, p) in d.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
         // p = softmax(c·z), on the keys that are not later
         softmax_backward(d, p);
-        d.iter_mut().for_each(|d| *d *= T::of(c)); // eq: causal-softmax-backward
+        // eq: causal-softmax-backward
+        d.iter_mut().for_each(|d| *d *= T::of(scale));
     }
 }

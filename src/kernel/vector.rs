@@ -1,7 +1,6 @@
 //! Chapter: tensors. Sums and products of vectors.
 
-use crate::kernel::fast;
-use crate::kernel::simd::Isa;
+use crate::kernel::fast::twin;
 use crate::real::Real;
 
 /// How many elements of θ are summed together before their sum is added to
@@ -94,11 +93,10 @@ pub fn add_to<T: Real>(y: &mut [T], x: &[T]) {
 /// assert!((sum - 1e4).abs() < 0.5, "{sum}");
 /// ```
 pub fn sum_of_squares<T: Real>(x: &[T]) -> T {
-    let of = |c: &[T]| match T::f32s(c) {
-        Some(c) => {
-            T::of(Isa::current().run(fast::SumOfSquares { x: c }) as f64)
-        }
-        None => dot(c, c),
-    };
-    x.chunks(CHUNK).map(of).sum()
+    x.chunks(CHUNK).map(squares).sum()
+}
+/// Σ xᵢ² of one chunk.
+fn squares<T: Real>(x: &[T]) -> T {
+    twin!(return fast::SumOfSquares { x } as T);
+    dot(x, x)
 }

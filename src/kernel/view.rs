@@ -95,6 +95,14 @@ impl<'a, T> MatMut<'a, T> {
     }
 }
 
+impl<T: Real> MatMut<'_, T> {
+    /// The same matrix, where T is f32.
+    pub(crate) fn f32s(&mut self) -> Option<MatMut<'_, f32>> {
+        let Self { ref mut data, rows, cols, rs } = *self;
+        Some(MatMut { data: T::f32s_mut(data)?, rows, cols, rs })
+    }
+}
+
 /// What a product does with the values that are there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {

@@ -1,8 +1,8 @@
 //! Chapter: attention, heads, kv-cache. Attention, heads that share keys, and
 //! the cache.
 
-use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Mat, MatMut, Set, mat, mat_mut, matmul};
+use crate::kernel::simd::Buffer;
 use crate::kernel::softmax::{causal_softmax_backward, causal_softmax_forward};
 use crate::layer::{Decode, Layer, Shape, buffer};
 use crate::nn::linear::{linear_backward, linear_forward};

@@ -1,7 +1,7 @@
 //! Chapter: linear. A linear map of rows: three products.
 
-use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Op, Set, mat, mat_mut, matmul};
+use crate::kernel::simd::Buffer;
 use crate::layer::{Layer, Shape, buffer};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;

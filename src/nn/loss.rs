@@ -1,7 +1,6 @@
 //! Chapter: cross-entropy. Losses of the logits.
 
-use crate::kernel::fast;
-use crate::kernel::simd::Isa;
+use crate::kernel::fast::twin;
 use crate::kernel::softmax::lse_forward;
 use crate::real::Real;
 
@@ -25,10 +24,7 @@ pub fn cross_entropy_forward<T: Real>(
     lse: &mut [T], z: &[T], target: &[usize],
 ) -> T {
     let v = classes(lse, z, target);
-    if let (Some(lse), Some(z)) = (T::f32s_mut(lse), T::f32s(z)) {
-        let kernel = fast::CrossEntropyForward { lse, z, target, v };
-        return T::of(Isa::current().run(kernel) as f64);
-    }
+    twin!(return fast::CrossEntropyForward { lse, z, target, v } as T);
     let mut sum = T::ZERO;
     for ((lse, z), &t) in lse.iter_mut().zip(z.chunks_exact(v)).zip(target) {
         *lse = lse_forward(z);
@@ -58,13 +54,7 @@ pub fn cross_entropy_backward<T: Real>(
 ) {
     let v = classes(lse, z, target);
     assert_eq!(dz.len(), z.len(), "cross_entropy_backward: dz against z");
-    if let (Some(dz), Some(z), Some(lse)) =
-        (T::f32s_mut(dz), T::f32s(z), T::f32s(lse))
-    {
-        let dsum = dsum.f64() as f32;
-        let kernel = fast::CrossEntropyBackward { dz, z, lse, target, dsum };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::CrossEntropyBackward { dz, z, lse, target, dsum });
     let rows = dz.chunks_exact_mut(v).zip(z.chunks_exact(v));
     for (((dz, z), &lse), &t) in rows.zip(lse).zip(target) {
         // sum += lse(z) − z[t]

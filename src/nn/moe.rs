@@ -5,9 +5,8 @@
 //! not, because nothing is dropped. All experts share buffers of m rows, cut
 //! where one expert ends and the next begins.
 
-use crate::kernel::buffer::Buffer;
-use crate::kernel::fast;
-use crate::kernel::simd::Isa;
+use crate::kernel::fast::twin;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{add_to, axpy, dot};
 use crate::layer::{Context, Layer, Shape, Totals, buffer, indices};
 use crate::nn::router::{Route, Router};
@@ -142,12 +141,7 @@ pub fn combine_backward<T: Real>(
     let k = choices(o, dy, slot, d);
     let lens = [d_o.len(), dw.len() * d, w.len() * d];
     assert_eq!(lens, [o.len(); 3], "combine_backward: do, dw, w against o");
-    if let (Some(d_o), Some(dw), Some(dy), Some(o), Some(w)) =
-        (T::f32s_mut(d_o), T::f32s_mut(dw), T::f32s(dy), T::f32s(o), T::f32s(w))
-    {
-        let kernel = fast::CombineBackward { d_o, dw, dy, o, w, slot };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::CombineBackward { d_o, dw, dy, o, w, slot });
     for (i, &s) in slot.iter().enumerate() {
         // y[t] += w[i]·o[s]
         let (dy, row) = (&dy[i / k * d..][..d], s * d..(s + 1) * d);

@@ -1,8 +1,7 @@
 //! Chapter: rmsnorm. RMSNorm: each row divided by its root mean square.
 
-use crate::kernel::buffer::Buffer;
-use crate::kernel::fast;
-use crate::kernel::simd::Isa;
+use crate::kernel::fast::twin;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape, buffer};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
@@ -30,13 +29,7 @@ pub fn rmsnorm_forward<T: Real>(
 ) {
     let d = gain.len();
     assert_eq!([x.len(), r.len() * d], [y.len(); 2], "rmsnorm: x, r against y");
-    if let (Some(y), Some(r), Some(x), Some(gain)) =
-        (T::f32s_mut(y), T::f32s_mut(r), T::f32s(x), T::f32s(gain))
-    {
-        let eps = eps as f32;
-        let kernel = fast::RmsnormForward { y, r, x, gain, eps };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::RmsnormForward { y, r, x, gain, eps });
     let rows = y.chunks_exact_mut(d).zip(r).zip(x.chunks_exact(d));
     for ((y, r), x) in rows {
         let mean = dot(x, x) / T::of(d as f64);
@@ -71,17 +64,7 @@ pub fn rmsnorm_backward<T: Real>(
     let lens = [dx.len(), dy.len(), r.len() * d];
     assert_eq!(lens, [x.len(); 3], "rmsnorm_backward: dx, dy, r against x");
     assert_eq!(dgain.len(), d, "rmsnorm_backward: dgain against gain");
-    if let (Some(dx), Some(dgain), Some(dy), Some(x), Some(gain), Some(r)) = (
-        T::f32s_mut(dx),
-        T::f32s_mut(dgain),
-        T::f32s(dy),
-        T::f32s(x),
-        T::f32s(gain),
-        T::f32s(r),
-    ) {
-        let kernel = fast::RmsnormBackward { dx, dgain, dy, x, gain, r };
-        return Isa::current().run(kernel);
-    }
+    twin!(return fast::RmsnormBackward { dx, dgain, dy, x, gain, r });
     for (i, &r) in r.iter().enumerate() {
         let row = i * d..(i + 1) * d;
         let (dx, dy, x) = (&mut dx[row.clone()], &dy[row.clone()], &x[row]);

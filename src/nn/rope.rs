@@ -1,7 +1,7 @@
 //! Chapter: rope. Rotary positions: neighbors turn by an angle that grows with
 //! the position.
 
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::real::Real;
 
 /// b′ = b·α^{d/(d−2)}: the base at which the slowest of d/2 pairs turns α

@@ -1,7 +1,7 @@
 //! Chapter: router. The router: softmax, the k largest, renormalized.
 
-use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::Set;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{add_to, dot};
 use crate::layer::{Layer, Shape, Totals, buffer, indices};
 use crate::nn::linear::{linear_backward, linear_forward};

@@ -1,8 +1,8 @@
 //! Chapter: swiglu. The SwiGLU expert, on any range of rows.
 
 use crate::kernel::activation::{glu_backward, glu_forward};
-use crate::kernel::buffer::Buffer;
 use crate::kernel::matrix::{Add, Set};
+use crate::kernel::simd::Buffer;
 use crate::layer::{Layer, Shape, buffer};
 use crate::nn::linear::{linear_backward, linear_forward};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};

@@ -1,7 +1,7 @@
 //! Chapter: measuring. How much memory a training run takes, asked before any
 //! of it is taken.
 
-use crate::kernel::buffer::bytes;
+use crate::kernel::simd::bytes;
 use crate::layer::{Layer, Shape};
 use crate::memory;
 use crate::model::Model;

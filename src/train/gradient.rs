@@ -2,7 +2,7 @@
 //! number of threads may share.
 
 use crate::block::Block;
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, add_to};
 use crate::layer::{Context, Layer, Shape, Totals};
 use crate::model::{Acts, Batch, Grads, Model};

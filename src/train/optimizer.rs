@@ -1,6 +1,6 @@
 //! Chapter: optimizer. What an optimizer is; clipping; AdamW and its decay groups.
 
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};
 use crate::params::{Layout, ParamGrads, Params, Role};
 use crate::real::Real;

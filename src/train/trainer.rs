@@ -4,7 +4,7 @@ use crate::block::Block;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::file::write_atomic;
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::layer::{Context, Layer, Totals};
 use crate::model::{Acts, Batch, Model};
 use crate::nn::loss::{CrossEntropy, Loss};

@@ -1,7 +1,7 @@
 //! Chapter: training. The loss on text that was not trained on.
 
 use crate::block::Block;
-use crate::kernel::buffer::Buffer;
+use crate::kernel::simd::Buffer;
 use crate::layer::{Layer, Shape};
 use crate::model::{Acts, Model};
 use crate::nn::loss::cross_entropy_forward;

@@ -5,8 +5,8 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
 use moe_by_hand::kernel::activation::{sigmoid, silu_forward};
-use moe_by_hand::kernel::buffer::Buffer;
 use moe_by_hand::kernel::matrix::{Add, Set, mat, mat_mut, matmul};
+use moe_by_hand::kernel::simd::Buffer;
 use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, softmax_backward, softmax_forward,
 };

@@ -1,5 +1,4 @@
 //! Chapter: simd. Memory for numbers, and how much of it there would be.
-#![expect(unsafe_code, reason = "memory that is aligned")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -16,7 +15,7 @@ pub const ALIGN: usize = 64;
 /// multiple of [`ALIGN`]. It dereferences to a slice.
 ///
 /// ```
-/// use moe_by_hand::kernel::buffer::{ALIGN, Buffer};
+/// use moe_by_hand::kernel::simd::{ALIGN, Buffer};
 /// let mut x = Buffer::new(3, 0.5f32);
 /// x[1] = 2.0;
 /// assert_eq!(x, [0.5, 2.0, 0.5]);
@@ -41,7 +40,7 @@ thread_local! {
 /// anything is known before it is taken, from the very code that takes it.
 ///
 /// ```
-/// use moe_by_hand::kernel::buffer::{Buffer, bytes};
+/// use moe_by_hand::kernel::simd::{Buffer, bytes};
 /// let make = || (Buffer::new(1 << 60, 0.0f32), Buffer::new(3, 0usize));
 /// assert_eq!(bytes(make).0, (1 << 62) + 3 * size_of::<usize>() as u64);
 /// ```
