@@ -26,6 +26,7 @@ pub mod error;
 pub mod file;
 pub mod real;
 pub mod rng;
+pub mod tensors;
 
 pub mod kernel;
 

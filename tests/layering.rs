@@ -8,7 +8,7 @@ use std::path::Path;
 /// The modules from the bottom up, as in `lib.rs`; those of one level may use
 /// each other, but not in a circle.
 const LEVELS: &[&[&str]] = &[
-    &["error", "file", "real", "rng"],
+    &["error", "file", "real", "rng", "tensors"],
     &["kernel"],
     &["params", "layer", "gradcheck"],
     &["nn"],

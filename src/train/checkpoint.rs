@@ -7,14 +7,13 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::file;
-use crate::hf::write_header;
+use crate::tensors::{Tensors, write_floats, write_header};
 use crate::train::data::TextId;
 use crate::train::options::Options;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Its name in a run's directory.
@@ -50,8 +49,7 @@ pub struct Checkpoint {
     pub tensors: [Vec<f32>; 3],
 }
 
-/// Writes a checkpoint. The numbers go out as they lie in memory, in a small
-/// buffer's worth at a time: saving needs no second copy of them.
+/// Writes a checkpoint.
 ///
 /// # Errors
 /// If the writer fails.
@@ -64,13 +62,9 @@ pub fn write(
     let n = tensors[0].len();
     assert_eq!(tensors.map(<[f32]>::len), [n; 3], "θ, m, v: one length");
     let text = serde_json::to_string(state)?;
-    let mut to = BufWriter::new(to);
     let named = TENSORS.map(|name| (name.to_string(), vec![n]));
-    write_header(&mut to, &named, &[("training", &text)])?;
-    for x in tensors.into_iter().flatten() {
-        to.write_all(&x.to_le_bytes())?;
-    }
-    to.flush()
+    write_header(to, &named, &[("training", &text)])?;
+    tensors.into_iter().try_for_each(|x| write_floats(to, x))
 }
 
 impl Checkpoint {
@@ -80,8 +74,7 @@ impl Checkpoint {
     /// If it cannot be read, is cut short, is no checkpoint, contradicts
     /// itself, or holds a number that is not finite.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = file::read(path)?;
-        Self::parse(&bytes).map_err(|why| {
+        let damaged = |why: String| {
             // The reasons of other crates may be of several lines.
             let why: Vec<_> = why.split_whitespace().collect();
             Error::input(
@@ -90,27 +83,24 @@ impl Checkpoint {
                 "a checkpoint has to be whole",
                 "restore it from a copy, or begin anew in another --out",
             )
-        })
+        };
+        let file = Tensors::open(path).map_err(|e| match e {
+            Error::Input { .. } => damaged(reason(e)),
+            other => other,
+        })?;
+        Self::parse(&file).map_err(damaged)
     }
-    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let file = SafeTensors::deserialize(bytes).map_err(text)?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
-        let metadata = header.metadata().as_ref();
-        let state = metadata.and_then(|m| m.get("training"));
+    fn parse(file: &Tensors) -> std::result::Result<Self, String> {
+        let state = file.meta("training");
         let state = state.ok_or("no `training` in its metadata")?;
         let state: State = serde_json::from_str(state).map_err(text)?;
         let config = &state.config.to_string();
         let config = Config::from_json(config).map_err(text)?;
-        let n = config.total();
+        let shape = [config.total() as usize];
         let read = |name: &str| {
-            let t = file.tensor(name).map_err(text)?;
-            if (t.dtype(), t.shape()) != (Dtype::F32, &[n as usize]) {
-                let (kind, shape) = (t.dtype(), t.shape());
-                return Err(format!("{name} is {kind:?} {shape:?}, not {n}"));
-            }
-            let (all, _) = t.data().as_chunks();
-            let all = all.iter().map(|&b| f32::from_le_bytes(b));
-            let all: Vec<f32> = all.collect();
+            let all = file.numbers(name, &shape, &[Dtype::F32]);
+            let all = all.map_err(|e| format!("{name} is {}", reason(e)));
+            let (_, all): (_, Vec<f32>) = all?;
             match all.iter().position(|x| !x.is_finite()) {
                 Some(at) => Err(format!("{name}[{at}] is {}", all[at])),
                 None => Ok(all),
@@ -133,4 +123,11 @@ impl Checkpoint {
 }
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
+}
+/// What is wrong, without what to do about it.
+fn reason(e: Error) -> String {
+    match e {
+        Error::Input { value, rule, .. } => format!("{value}, but {rule}"),
+        other => text(other),
+    }
 }

@@ -1,14 +1,13 @@
 //! Chapter 21. The settings of a run, and the memory it takes.
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Result, rule};
 use crate::layer::Shape;
 use crate::train::data::BYTES;
 use crate::train::schedule::Schedule;
 use crate::train::step::shards;
 use crate::train::validation::{chunk, windows};
 use serde::{Deserialize, Serialize};
-use std::fmt::Display;
 
 /// The settings of a run: with the config and the text, they decide every
 /// bit of it. The number of threads is not among them.
@@ -113,13 +112,6 @@ impl Options {
         }
         Ok(())
     }
-}
-/// An error if a rule does not hold.
-pub(crate) fn rule(
-    holds: bool, what: &str, value: impl Display, rule: impl Display,
-    cure: &str,
-) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::input(what, value, rule, cure)) }
 }
 
 /// Bytes of memory that [`Trainer::new`] takes, within a few percent: to be

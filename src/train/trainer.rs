@@ -2,7 +2,7 @@
 
 use crate::block::Block;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rule};
 use crate::file::write_atomic;
 use crate::layer::Layer;
 use crate::model::{Batch, Model};
@@ -11,7 +11,7 @@ use crate::train::checkpoint::{self, Checkpoint, State};
 use crate::train::data::{Text, draw};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{AdamW, Decay};
-use crate::train::options::{Options, rule};
+use crate::train::options::Options;
 use crate::train::schedule::Schedule;
 use crate::train::step::{Coefficients, Step, shards};
 use crate::train::validation::Validation;

@@ -11,8 +11,7 @@ use std::panic;
 use std::process::ExitCode;
 
 /// The equations, as they were when the program was built.
-const EQUATIONS: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/equations.toml"));
+const EQUATIONS: &str = include_str!("../../../equations.toml");
 const RUNGS: [Rung; 6] =
     [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T5, Rung::T7];
 
