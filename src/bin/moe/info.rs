@@ -1,10 +1,12 @@
 //! Chapter 21. `moe info`.
 
 use crate::output::show;
+use crate::{PRESET, presets};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::layer::Shape;
 use moe_by_hand::memory::{self, Training, human};
+use moe_by_hand::train::options::Options;
 use moe_by_hand::train::step::shards;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -18,12 +20,8 @@ Examples:
   moe info --model runs/1 --batch 4 --seq 256
   moe info --config config.json --json")]
 pub(crate) struct Args {
-    #[arg(
-        long,
-        value_name = "NAME",
-        group = "which",
-        help = "A built-in model: tiny, small, bytes (the default), moe_6_9b"
-    )]
+    #[arg(long, value_name = "NAME", group = "which")]
+    #[arg(help = format!("A model of known sizes: {}", presets()))]
     preset: Option<String>,
     /// The directory of a model
     #[arg(long, value_name = "DIR", group = "which")]
@@ -32,11 +30,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", group = "which")]
     config: Option<PathBuf>,
     /// Sequences in a batch, for the memory of training
-    #[arg(long, default_value_t = 12, value_name = "B")]
+    #[arg(long, value_name = "B")]
+    #[arg(default_value_t = Options::default().batch)]
     batch: usize,
-    /// Tokens in a sequence, for memory and work [default: 64, or the model's
-    /// context if that is less]
     #[arg(long, value_name = "T")]
+    #[arg(help = format!(
+        "Tokens in a sequence, for memory and work [default: {}, or the \
+         model's context if that is less]",
+        Options::default().seq
+    ))]
     seq: Option<usize>,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -47,24 +49,43 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let c = match (&args.model, &args.config) {
         (Some(dir), _) => Config::read(&dir.join("config.json"))?,
         (_, Some(file)) => Config::read(file)?,
-        _ => Config::preset(args.preset.as_deref().unwrap_or("bytes"))?,
+        _ => Config::preset(args.preset.as_deref().unwrap_or(PRESET))?,
     };
     c.validate()?;
     if args.batch == 0 || args.batch > 1 << 31 {
         let (rule, cure) = ("it is 1 to 2147483648", "choose another");
         return Err(Error::input("--batch", args.batch, rule, cure));
     }
-    let time = args.seq.unwrap_or(c.context.min(64));
+    let time = args.seq.unwrap_or(c.context.min(Options::default().seq));
     if !(1..=c.context).contains(&time) {
         let rule = format!("it is 1 to {}, the model's context", c.context);
         return Err(Error::input("--seq", time, rule, "choose another"));
     }
     let s = Shape { batch: args.batch, time };
     let training = Training::new(&c, s, shards(s), false);
-    let cache = memory::cache(&c);
-    let forward = memory::flops_forward(&c, s.time);
-    let both = memory::flops_training(&c, s.time);
-    if args.json {
+    let info = Info { c, s, training };
+    show(&if args.json { info.json() } else { info.table() })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is told of a model that trains on batches of this shape.
+struct Info {
+    c: Config,
+    s: Shape,
+    training: Training,
+}
+impl Info {
+    /// Operations for a token: forward, and in training.
+    fn work(&self) -> [u64; 2] {
+        let time = self.s.time;
+        [
+            memory::flops_forward(&self.c, time),
+            memory::flops_training(&self.c, time),
+        ]
+    }
+    fn json(&self) -> String {
+        let Self { c, s, training } = self;
+        let [forward, both] = self.work();
         let config: Value =
             serde_json::from_str(&c.to_json()).unwrap_or_default();
         let info = json!({
@@ -77,47 +98,43 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 "moments": training.moments,
                 "activations": training.activations,
                 "training": training.total(),
-                "kv_cache": cache,
+                "kv_cache": memory::cache(c),
                 "available": memory::available(),
             },
             "flops_per_token": { "forward": forward, "training": both },
             "config": config,
         });
-        show(&format!("{info:#}\n"))?;
-        return Ok(ExitCode::SUCCESS);
+        format!("{info:#}\n")
     }
-    let share = 100.0 * c.active() as f64 / c.total() as f64;
-    let sequences = format!("{} × {} tokens", s.batch, s.time);
-    let cores = match shards(s) {
-        1 => "one".to_string(),
-        n => format!("{n}, one for each shard"),
-    };
-    let rows = [
-        ("parameters", spaced(c.total()), String::new()),
-        (
-            "  active",
-            spaced(c.active()),
-            format!("{share:.1} % for each token"),
-        ),
-        ("memory to train", human(training.total()), sequences),
-        ("  weights", human(training.weights), "f32".into()),
-        ("  gradients", human(training.gradients), cores),
-        ("  moments", human(training.moments), "AdamW's m and v".into()),
-        ("  activations", human(training.activations), String::new()),
-        (
-            "key/value cache",
-            human(cache),
-            format!("{} tokens", spaced(c.context as u64)),
-        ),
-        ("work for a token", flops(forward), "forward".into()),
-        ("", flops(both), "training".into()),
-    ];
-    let line = |(name, value, note): (&str, String, String)| {
-        let line = format!("{name:18}{value:>15}  {note}");
-        format!("{}\n", line.trim_end())
-    };
-    show(&rows.map(line).concat())?;
-    Ok(ExitCode::SUCCESS)
+    fn table(&self) -> String {
+        let Self { c, s, training } = self;
+        let [forward, both] = self.work();
+        let share = 100.0 * c.active() as f64 / c.total() as f64;
+        let share = format!("{share:.1} % for each token");
+        let sequences = format!("{} × {} tokens", s.batch, s.time);
+        let context = format!("{} tokens", spaced(c.context as u64));
+        let cores = match shards(*s) {
+            1 => "one".to_string(),
+            n => format!("{n}, one for each shard"),
+        };
+        let rows = [
+            ("parameters", spaced(c.total()), ""),
+            ("  active", spaced(c.active()), &share),
+            ("memory to train", human(training.total()), &sequences),
+            ("  weights", human(training.weights), "f32"),
+            ("  gradients", human(training.gradients), &cores),
+            ("  moments", human(training.moments), "AdamW's m and v"),
+            ("  activations", human(training.activations), ""),
+            ("key/value cache", human(memory::cache(c)), &context),
+            ("work for a token", flops(forward), "forward"),
+            ("", flops(both), "training"),
+        ];
+        let line = |(name, value, note): (&str, String, &str)| {
+            let line = format!("{name:18}{value:>15}  {note}");
+            format!("{}\n", line.trim_end())
+        };
+        rows.map(line).concat()
+    }
 }
 /// Digits in groups of three.
 fn spaced(n: u64) -> String {

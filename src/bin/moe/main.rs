@@ -12,6 +12,7 @@ mod train;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use moe_by_hand::config::Config;
 use moe_by_hand::error::Result;
 use moe_by_hand::kernel::simd::Isa;
 use std::process::ExitCode;
@@ -40,6 +41,13 @@ enum Command {
     Info(info::Args),
     /// Compare what `cargo bench` measured, here and elsewhere
     BenchReport(bench_report::Args),
+}
+
+/// The preset that is taken where none is named.
+const PRESET: &str = "bytes";
+/// For the help of an option that names a preset.
+fn presets() -> String {
+    format!("{} [default: {PRESET}]", Config::PRESETS.join(", "))
 }
 
 fn main() -> ExitCode {
