@@ -6,7 +6,7 @@
 //! from the seed and the step (see [`draw`](crate::train::data::draw)).
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rule};
 use crate::tensors::{Tensors, write_floats, write_header};
 use crate::train::data::TextId;
 use crate::train::options::Options;
@@ -120,6 +120,21 @@ impl Checkpoint {
         }
         Ok(Self { state, config, tensors })
     }
+}
+/// An error that names the first field of `saved` that `given` does not share,
+/// with `prefix` before its name.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn check_same(
+    prefix: &str, given: &Value, saved: &Value, cure: &str,
+) -> Result<()> {
+    for (name, saved) in saved.as_object().into_iter().flatten() {
+        let same = given[name] == *saved;
+        let of_run = format!("the checkpoint has {saved}");
+        rule(same, format!("{prefix}{name}"), &given[name], of_run, cure)?;
+    }
+    Ok(())
 }
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()

@@ -98,20 +98,6 @@ impl Options {
         let cure = "take a shorter one";
         rule(self.seq <= context, "--seq", self.seq, most, cure)
     }
-    /// An error if a setting is not what a checkpoint says.
-    pub(crate) fn check_same(&self, saved: &Self) -> Result<()> {
-        let [given, saved] = [self, saved].map(|o| {
-            serde_json::to_value(o).expect("numbers and names are JSON")
-        });
-        let fields = saved.as_object().into_iter().flatten();
-        for (name, saved) in fields {
-            let same = given[name] == *saved;
-            let of_run = format!("the checkpoint has {saved}");
-            let cure = "leave the option out, or begin a new run";
-            rule(same, &format!("--{name}"), &given[name], of_run, cure)?;
-        }
-        Ok(())
-    }
 }
 
 /// Bytes of memory that [`Trainer::new`] takes, within a few percent: to be

@@ -7,7 +7,7 @@ use crate::file::write_atomic;
 use crate::layer::Layer;
 use crate::model::{Batch, Model};
 use crate::params::Params;
-use crate::train::checkpoint::{self, Checkpoint, State};
+use crate::train::checkpoint::{self, Checkpoint, State, check_same};
 use crate::train::data::{Text, draw};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{AdamW, Decay};
@@ -15,6 +15,7 @@ use crate::train::options::Options;
 use crate::train::schedule::Schedule;
 use crate::train::step::{Coefficients, Step, shards};
 use crate::train::validation::Validation;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
 
@@ -104,9 +105,12 @@ impl<B: Layer> Trainer<B> {
         model: Model<B>, text: Text, options: Options, saved: Checkpoint,
     ) -> Result<Self> {
         let Checkpoint { state, config, tensors: [theta, m, v] } = saved;
-        options.check_same(&state.options)?;
+        let [given, of_run] = [&options, &state.options].map(|o| json!(o));
+        let cure = "leave the option out, or begin a new run";
+        check_same("--", &given, &of_run, cure)?;
         let given = Config { aux: options.aux, ..model.config.clone() };
-        check_config(&given, &config)?;
+        let cure = "leave --preset and --config out, or begin a new run";
+        check_same("", &as_json(&given), &as_json(&config), cure)?;
         check_text(&text, &state)?;
         let mut t = Self::with_shards(model, text, options, state.shards)?;
         let n = t.params.data.len();
@@ -131,12 +135,11 @@ impl<B: Layer> Trainer<B> {
         if let Some(&bad) = all.find(|x| !x.is_finite()) {
             return Err(Error::Diverged { step: *t, loss: bad.into() });
         }
-        let config = self.model.config.to_json();
         let state = State {
             step: *t,
             shards: self.shards,
             options: self.options.clone(),
-            config: serde_json::from_str(&config).expect("our own JSON"),
+            config: as_json(&self.model.config),
             text: self.text.id.clone(),
         };
         write_atomic(path, |w| checkpoint::write(w, &state, tensors))
@@ -218,20 +221,9 @@ impl<B: Layer> Trainer<B> {
         &self.text
     }
 }
-/// An error that names the first size that is not the checkpoint's.
-fn check_config(given: &Config, saved: &Config) -> Result<()> {
-    let [given, saved] = [given, saved].map(|c| {
-        let json = serde_json::from_str(&c.to_json());
-        json.unwrap_or(serde_json::Value::Null)
-    });
-    let fields = saved.as_object().into_iter().flatten();
-    for (name, saved) in fields {
-        let same = given[name] == *saved;
-        let of_run = format!("the checkpoint has {saved}");
-        let cure = "leave --preset and --config out, or begin a new run";
-        rule(same, name, &given[name], of_run, cure)?;
-    }
-    Ok(())
+/// The sizes as a checkpoint holds them.
+fn as_json(config: &Config) -> Value {
+    serde_json::from_str(&config.to_json()).expect("our own JSON")
 }
 fn check_text(text: &Text, saved: &State) -> Result<()> {
     let (given, saved) = (&text.id, &saved.text);
