@@ -72,3 +72,14 @@ impl Error {
         if matches!(self, Self::Diverged { .. }) { 1 } else { 2 }
     }
 }
+
+/// An [`Error::Input`] if a rule does not hold.
+///
+/// # Errors
+/// If it does not.
+pub fn rule(
+    holds: bool, what: impl Display, value: impl Display, rule: impl Display,
+    cure: impl Display,
+) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::input(what, value, rule, cure)) }
+}

@@ -44,6 +44,7 @@ pub mod error;
 pub mod file;
 pub mod real;
 pub mod rng;
+pub mod tensors;
 pub mod kernel;
 pub mod params;
 pub mod layer;

@@ -8,13 +8,14 @@
 use crate::config::Config;
 use crate::error::Result;
 use crate::gradcheck::hint;
-use crate::hf::{self, Tensors, hf_name, hf_shape, index, rotary_row, to_hf};
+use crate::hf::{self, hf_name, hf_shape, rotary_row, to_hf};
 use crate::layer::Shape;
 use crate::model::{Acts, Batch, Model};
 use crate::nn::balance::router_losses;
 use crate::nn::rope::{Rope, rope_forward};
 use crate::params::Params;
 use crate::real::Real;
+use crate::tensors::{Tensors, index};
 use crate::train::gradient::{Coefficients, Gradient};
 use crate::train::optimizer::{AdamW, Decay, EPS, Norm, Optimizer, Step, clip};
 use safetensors::Dtype;

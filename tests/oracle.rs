@@ -55,7 +55,7 @@ fn assert_all(name: &str, shards: usize) {
     assert!(report.groups.iter().all(|g| g.absent.is_empty()), "{report}");
     assert!(report.unknown.is_empty(), "{report}");
     let path = directory(name).join("reference.safetensors");
-    let file = moe_by_hand::hf::Tensors::open(&path).unwrap();
+    let file = moe_by_hand::tensors::Tensors::open(&path).unwrap();
     let compared: usize = report.groups.iter().map(|g| g.tensors).sum();
     let there = file.names().count();
     assert_eq!(compared, there - NOT_COMPARED, "all but the inputs");

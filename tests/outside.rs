@@ -8,7 +8,7 @@ use moe_by_hand::block::{Block, experts};
 use moe_by_hand::config::Config;
 use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::gradcheck::{assert_layer, gap};
-use moe_by_hand::hf::{self, Tensors};
+use moe_by_hand::hf;
 use moe_by_hand::kernel::simd::Buffer;
 use moe_by_hand::layer::{
     Context, Decode, Layer, Shape, Totals, buffer, indices,
@@ -20,6 +20,7 @@ use moe_by_hand::nn::router::Route;
 use moe_by_hand::params::{Builder, Param, ParamGrads, Params, Role};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tensors::Tensors;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::optimizer::{Optimizer, Step};

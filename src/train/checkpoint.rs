@@ -6,16 +6,15 @@
 //! from the seed and the step (see [`draw`](crate::train::data::draw)).
 
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::file;
-use crate::hf::write_header;
+use crate::error::{Error, Result, rule};
+use crate::tensors::{Tensors, write_floats, write_header};
 use crate::train::data::TextId;
 use crate::train::options::Options;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Its name in a run's directory.
@@ -61,9 +60,7 @@ pub struct Checkpoint {
     pub tensors: BTreeMap<String, Vec<f32>>,
 }
 
-/// Writes a checkpoint: a [`State`] and named tensors. The numbers go out as
-/// they lie in memory, in a small buffer's worth at a time: saving needs no
-/// second copy of them.
+/// Writes a checkpoint: a [`State`] and named tensors.
 ///
 /// # Errors
 /// If the writer fails.
@@ -71,14 +68,10 @@ pub fn write(
     to: &mut dyn Write, state: &State, tensors: &[(&str, &[f32])],
 ) -> io::Result<()> {
     let text = serde_json::to_string(state)?;
-    let mut to = BufWriter::new(to);
     let shape = |&(name, x): &(&str, &[f32])| (name.into(), vec![x.len()]);
     let named: Vec<_> = tensors.iter().map(shape).collect();
-    write_header(&mut to, &named, &[("training", &text)])?;
-    for x in tensors.iter().flat_map(|(_, x)| *x) {
-        to.write_all(&x.to_le_bytes())?;
-    }
-    to.flush()
+    write_header(to, &named, &[("training", &text)])?;
+    tensors.iter().try_for_each(|(_, x)| write_floats(to, x))
 }
 
 impl Checkpoint {
@@ -88,8 +81,7 @@ impl Checkpoint {
     /// If it cannot be read, is cut short, is no checkpoint, contradicts
     /// itself, or holds a number that is not finite.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = file::read(path)?;
-        Self::parse(&bytes).map_err(|why| {
+        let damaged = |why: String| {
             // The reasons of other crates may be of several lines.
             let why: Vec<_> = why.split_whitespace().collect();
             Error::input(
@@ -98,30 +90,32 @@ impl Checkpoint {
                 "a checkpoint has to be whole",
                 "restore it from a copy, or begin anew in another --out",
             )
-        })
+        };
+        let file = Tensors::open(path).map_err(|e| match e {
+            Error::Input { .. } => damaged(reason(e)),
+            other => other,
+        })?;
+        Self::parse(&file).map_err(damaged)
     }
-    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let file = SafeTensors::deserialize(bytes).map_err(text)?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
-        let metadata = header.metadata().as_ref();
-        let state = metadata.and_then(|m| m.get("training"));
+    fn parse(file: &Tensors) -> std::result::Result<Self, String> {
+        let state = file.meta("training");
         let state = state.ok_or("no `training` in its metadata")?;
         let state: State = serde_json::from_str(state).map_err(text)?;
         let config = &state.config.to_string();
         let config = Config::from_json(config).map_err(text)?;
         let mut tensors = BTreeMap::new();
-        for (name, t) in file.iter() {
-            if t.dtype() != Dtype::F32 || t.shape().len() != 1 {
-                let (kind, shape) = (t.dtype(), t.shape());
-                return Err(format!("{name} is {kind:?} {shape:?}"));
-            }
-            let (all, _) = t.data().as_chunks();
-            let all = all.iter().map(|&b| f32::from_le_bytes(b));
-            let all: Vec<f32> = all.collect();
+        for name in file.names() {
+            let &[n] = file.shape(&name) else {
+                let shape = file.shape(&name);
+                return Err(format!("{name} is of shape {shape:?}"));
+            };
+            let all = file.numbers(&name, &[n], &[Dtype::F32]);
+            let all = all.map_err(|e| format!("{name} is {}", reason(e)));
+            let (_, all): (_, Vec<f32>) = all?;
             if let Some(at) = all.iter().position(|x| !x.is_finite()) {
                 return Err(format!("{name}[{at}] is {}", all[at]));
             }
-            tensors.insert(name.to_string(), all);
+            tensors.insert(name, all);
         }
         if !tensors.contains_key(THETA) {
             return Err(format!("there is no tensor `{THETA}`"));
@@ -137,6 +131,28 @@ impl Checkpoint {
         Ok(Self { state, config, tensors })
     }
 }
+/// An error that names the first field of `saved` that `given` does not share,
+/// with `prefix` before its name.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn check_same(
+    prefix: &str, given: &Value, saved: &Value, cure: &str,
+) -> Result<()> {
+    for (name, saved) in saved.as_object().into_iter().flatten() {
+        let same = given[name] == *saved;
+        let of_run = format!("the checkpoint has {saved}");
+        rule(same, format!("{prefix}{name}"), &given[name], of_run, cure)?;
+    }
+    Ok(())
+}
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
+}
+/// What is wrong, without what to do about it.
+fn reason(e: Error) -> String {
+    match e {
+        Error::Input { value, rule, .. } => format!("{value}, but {rule}"),
+        other => text(other),
+    }
 }

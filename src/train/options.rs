@@ -1,12 +1,11 @@
 //! Chapter: training. The settings of a run.
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Result, rule};
 use crate::layer::Shape;
 use crate::tokens::BYTES;
 use crate::train::schedule::Schedule;
 use serde::{Deserialize, Serialize};
-use std::fmt::Display;
 
 /// The settings of a run: with the config and the text, they decide every
 /// bit of it. The number of threads is not among them.
@@ -118,25 +117,4 @@ impl Options {
         let cure = "take a shorter one";
         rule(self.seq <= context, "--seq", self.seq, most, cure)
     }
-    /// An error if a setting is not what a checkpoint says.
-    pub(crate) fn check_same(&self, saved: &Self) -> Result<()> {
-        let [given, saved] = [self, saved].map(|o| {
-            serde_json::to_value(o).expect("numbers and names are JSON")
-        });
-        let fields = saved.as_object().into_iter().flatten();
-        for (name, saved) in fields {
-            let same = given[name] == *saved;
-            let of_run = format!("the checkpoint has {saved}");
-            let cure = "leave the option out, or begin a new run";
-            rule(same, &format!("--{name}"), &given[name], of_run, cure)?;
-        }
-        Ok(())
-    }
-}
-/// An error if a rule does not hold.
-pub(crate) fn rule(
-    holds: bool, what: &str, value: impl Display, rule: impl Display,
-    cure: &str,
-) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::input(what, value, rule, cure)) }
 }

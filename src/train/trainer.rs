@@ -2,21 +2,22 @@
 
 use crate::block::Block;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rule};
 use crate::file::write_atomic;
 use crate::kernel::simd::Buffer;
 use crate::layer::{Context, Layer, Totals};
 use crate::model::{Acts, Batch, Model};
 use crate::nn::loss::{CrossEntropy, Loss};
 use crate::params::{Layout, ParamGrads, Params};
-use crate::train::checkpoint::{self, Checkpoint, State, THETA};
+use crate::train::checkpoint::{self, Checkpoint, State, THETA, check_same};
 use crate::train::data::{Text, draw};
 use crate::train::gradient::{Coefficients, Gradient, shards};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{AdamW, Decay, Norm, Optimizer, Step, clip};
-use crate::train::options::{Options, rule};
+use crate::train::options::Options;
 use crate::train::schedule::Schedule;
 use crate::train::validation::Validation;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
@@ -179,10 +180,13 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// the message names what differs.
     pub fn restore(&mut self, saved: Checkpoint) -> Result<()> {
         let Checkpoint { state, config, mut tensors } = saved;
-        self.options.check_same(&state.options)?;
-        let given =
-            Config { aux: self.options.aux, ..self.model.config.clone() };
-        check_config(&given, &config)?;
+        let of_run = [&self.options, &state.options].map(|o| json!(o));
+        let cure = "leave the option out, or begin a new run";
+        check_same("--", &of_run[0], &of_run[1], cure)?;
+        let (aux, c) = (self.options.aux, &self.model.config);
+        let given = as_json(&Config { aux, ..c.clone() });
+        let cure = "leave --preset and --config out, or begin a new run";
+        check_same("", &given, &as_json(&config), cure)?;
         check_text(&self.text, &state)?;
         let name = self.optimizer.name();
         let saved_with = format!("the run was begun with {}", state.optimizer);
@@ -266,12 +270,11 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// If it cannot be written, or a number in it is not finite: then the
     /// last one is kept.
     pub fn save(&mut self, path: &Path) -> Result<()> {
-        let config = self.model.config.to_json();
         let state = State {
             step: self.done,
             shards: self.shards,
             options: self.options.clone(),
-            config: serde_json::from_str(&config).expect("our own JSON"),
+            config: as_json(&self.model.config),
             text: self.text.id.clone(),
             optimizer: self.optimizer.name().into(),
             layout: Some(layout_id(&self.model.layout)),
@@ -383,20 +386,9 @@ fn layout_id(layout: &Layout) -> String {
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
-/// An error that names the first size that is not the checkpoint's.
-fn check_config(given: &Config, saved: &Config) -> Result<()> {
-    let [given, saved] = [given, saved].map(|c| {
-        let json = serde_json::from_str(&c.to_json());
-        json.unwrap_or(serde_json::Value::Null)
-    });
-    let fields = saved.as_object().into_iter().flatten();
-    for (name, saved) in fields {
-        let same = given[name] == *saved;
-        let of_run = format!("the checkpoint has {saved}");
-        let cure = "leave --preset and --config out, or begin a new run";
-        rule(same, name, &given[name], of_run, cure)?;
-    }
-    Ok(())
+/// The sizes as a checkpoint holds them.
+fn as_json(config: &Config) -> Value {
+    serde_json::from_str(&config.to_json()).expect("our own JSON")
 }
 fn check_text(text: &Text, saved: &State) -> Result<()> {
     let (given, saved) = (&text.id, &saved.text);

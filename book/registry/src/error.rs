@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use strsim::levenshtein;
 
 /// What could not be read: one line that names the thing, its value, the rule
 /// and what to do.
@@ -65,7 +66,7 @@ pub fn files(
 pub(crate) fn nearest<'a>(
     word: &str, names: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let names = names.into_iter().map(|name| (distance(word, name), name));
+    let names = names.into_iter().map(|name| (levenshtein(word, name), name));
     let (distance, name) = names.min()?;
     (3 * distance <= word.chars().count()).then_some(name)
 }
@@ -78,20 +79,4 @@ pub fn hint<'a>(
         Some(name) => format!("nearest is `{name}`"),
         None => otherwise.to_string(),
     }
-}
-
-/// How many letters must be put in, taken out or changed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

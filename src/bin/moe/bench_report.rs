@@ -125,121 +125,107 @@ type Row = (String, Vec<Option<f64>>);
 fn report(files: &[File]) -> String {
     let mut out = String::new();
     for (i, f) in files.iter().enumerate() {
-        let m = &f.metadata;
-        let name = m.label.as_ref().or(m.language.as_ref());
-        let machine = m.machine.as_ref().or(m.cpu_model.as_ref());
-        let or = |s: Option<&String>| s.map_or("?", |s| s.as_str()).to_string();
-        out += &format!("[{}] {}: {}\n", i + 1, or(name), or(machine));
-        if let Some(note) = &m.note {
-            out += &format!("    {note}\n");
-        }
-        let odd = f.scenarios.iter().filter(|s| {
-            let n = s.numerical.as_ref();
-            n.is_some_and(|n| {
-                n.nan_count.unwrap_or(0) + n.inf_count.unwrap_or(0) > 0
-            })
-        });
-        for s in odd {
-            out += &format!("    {}: some outputs are no numbers\n", s.id);
-        }
+        out += &heading(i + 1, f);
     }
-    let row = |name: &str, f: &dyn Fn(&File) -> Option<f64>| -> Row {
-        (name.to_string(), files.iter().map(f).collect())
-    };
-    let ms = |name: &str, id: &str| row(name, &|f| Some(f.ns(id)? / 1e6));
-    let us = |name: &str, id: &str| row(name, &|f| Some(f.ns(id)? / 1e3));
-    let parallel = |kind: &str| {
-        let id = |t: usize| format!("{kind}_T{t}");
-        let rate =
-            |t: usize| row(&format!("T{t}"), &|f| f.rate(&id(t), t as f64));
-        let gain = |t: usize| {
-            row(&format!("T{t}/T1"), &|f| {
-                Some(t as f64 / f.ratio(&id(t), &id(1))?)
-            })
-        };
-        vec![rate(1), rate(2), rate(4), gain(2), gain(4)]
-    };
-    let (train, warm, cold) =
-        ("mem_train_step", "dispatch_warm", "dispatch_cold");
-    let tables = [
-        (
-            "Core, width 64",
-            vec![
-                ms("forward, ms", warm),
-                ms("training step, ms", train),
-                row("product, GFLOP/s", &|f| {
-                    f.find("kernel_matmul")?.derived.as_ref()?.gflops
-                }),
-                row("four threads, forwards/s", &|f| {
-                    f.rate("parallel_T4", 4.0)
-                }),
-                row("peak memory of a step, MB", &|f| f.rss(train)),
-            ],
-        ),
-        (
-            "Kernels, µs",
-            vec![
-                us("softmax of 1000", "kernel_softmax"),
-                us("RMSNorm of 64 × 64", "kernel_rmsnorm"),
-                us("product of 64 × 64 × 64", "kernel_matmul"),
-            ],
-        ),
-        ("Parallel, forwards/s", parallel("parallel")),
-        ("Parallel, training steps/s", parallel("parallel_train")),
-        (
-            "Dispatch, ms",
-            vec![
-                ms("warm", warm),
-                ms("cold", cold),
-                row("cold/warm", &|f| f.ratio(cold, warm)),
-            ],
-        ),
-        (
-            "Memory, MB",
-            vec![
-                row("allocated by a training step", &|f| f.allocated(train)),
-                row("allocated by a forward", &|f| f.allocated(warm)),
-                row("peak of the training step", &|f| f.rss(train)),
-                row("peak of the forward", &|f| f.rss(warm)),
-            ],
-        ),
-        (
-            "Batch, ms",
-            [1, 2, 4, 8]
-                .map(|n| {
-                    ms(&format!("batch {n}"), &format!("mem_scale_batch_{n}"))
-                })
-                .into(),
-        ),
-        (
-            "Sequence, ms",
-            [8, 16, 32, 64]
-                .map(|n| {
-                    ms(&format!("length {n}"), &format!("mem_scale_seq_{n}"))
-                })
-                .into(),
-        ),
-        (
-            "Scale: width 256, ms",
-            vec![
-                ms("forward", "scale_forward_256"),
-                ms("training step", "scale_train_256"),
-            ],
-        ),
-    ];
-    for (title, rows) in tables {
+    for (title, rows) in tables(files) {
         out += &table(title, &rows);
     }
-    out += &table("Extra, ms", &extra(files, |s| Some(s.median_ns / 1e6)));
-    let tokens = extra(files, |s| s.throughput_tokens_per_sec);
-    out += &table("Extra, tokens/s", &tokens);
     if files.len() > 1 {
         out += &table(SPREAD, &spread(files));
     }
     out
 }
+/// What column `n` is: of which machine, with which reservations.
+fn heading(n: usize, f: &File) -> String {
+    let m = &f.metadata;
+    let name = m.label.as_ref().or(m.language.as_ref());
+    let machine = m.machine.as_ref().or(m.cpu_model.as_ref());
+    let [name, machine] =
+        [name, machine].map(|said| said.map_or("?", String::as_str));
+    let mut out = format!("[{n}] {name}: {machine}\n");
+    if let Some(note) = &m.note {
+        out += &format!("    {note}\n");
+    }
+    for s in &f.scenarios {
+        let odd = s
+            .numerical
+            .as_ref()
+            .map_or(0, |n| n.nan_count.unwrap_or(0) + n.inf_count.unwrap_or(0));
+        if odd > 0 {
+            out += &format!("    {}: some outputs are no numbers\n", s.id);
+        }
+    }
+    out
+}
+/// Every table with a column for each file.
+fn tables(files: &[File]) -> [(&'static str, Vec<Row>); 11] {
+    let row = |name: &str, f: &dyn Fn(&File) -> Option<f64>| -> Row {
+        (name.to_string(), files.iter().map(f).collect())
+    };
+    let ms = |name: &str, id: &str| row(name, &|f| Some(f.ns(id)? / 1e6));
+    let us = |name: &str, id: &str| row(name, &|f| Some(f.ns(id)? / 1e3));
+    let sizes = |name: &str, id: &str, all: [usize; 4]| {
+        all.map(|n| ms(&format!("{name} {n}"), &format!("{id}_{n}"))).into()
+    };
+    let (train, warm, cold) =
+        ("mem_train_step", "dispatch_warm", "dispatch_cold");
+    let gflops = |f: &File| f.find("kernel_matmul")?.derived.as_ref()?.gflops;
+    let core = vec![
+        ms("forward, ms", warm),
+        ms("training step, ms", train),
+        row("product, GFLOP/s", &gflops),
+        row("four threads, forwards/s", &|f| f.rate("parallel_T4", 4.0)),
+        row("peak memory of a step, MB", &|f| f.rss(train)),
+    ];
+    let kernels = vec![
+        us("softmax of 1000", "kernel_softmax"),
+        us("RMSNorm of 64 × 64", "kernel_rmsnorm"),
+        us("product of 64 × 64 × 64", "kernel_matmul"),
+    ];
+    let dispatch = vec![
+        ms("warm", warm),
+        ms("cold", cold),
+        row("cold/warm", &|f| f.ratio(cold, warm)),
+    ];
+    let memory = vec![
+        row("allocated by a training step", &|f| f.allocated(train)),
+        row("allocated by a forward", &|f| f.allocated(warm)),
+        row("peak of the training step", &|f| f.rss(train)),
+        row("peak of the forward", &|f| f.rss(warm)),
+    ];
+    let wide = vec![
+        ms("forward", "scale_forward_256"),
+        ms("training step", "scale_train_256"),
+    ];
+    [
+        ("Core, width 64", core),
+        ("Kernels, µs", kernels),
+        ("Parallel, forwards/s", parallel(files, "parallel")),
+        ("Parallel, training steps/s", parallel(files, "parallel_train")),
+        ("Dispatch, ms", dispatch),
+        ("Memory, MB", memory),
+        ("Batch, ms", sizes("batch", "mem_scale_batch", [1, 2, 4, 8])),
+        ("Sequence, ms", sizes("length", "mem_scale_seq", [8, 16, 32, 64])),
+        ("Scale: width 256, ms", wide),
+        ("Extra, ms", extra(files, |s| Some(s.median_ns / 1e6))),
+        ("Extra, tokens/s", extra(files, |s| s.throughput_tokens_per_sec)),
+    ]
+}
+/// The rate with 1, 2 and 4 threads, and what more of them gain.
+fn parallel(files: &[File], kind: &str) -> Vec<Row> {
+    let id = |threads: usize| format!("{kind}_T{threads}");
+    let rate = |t: usize| -> Row {
+        let each = files.iter().map(|f| f.rate(&id(t), t as f64));
+        (format!("T{t}"), each.collect())
+    };
+    let gain = |t: usize| -> Row {
+        let gain = |f: &File| Some(t as f64 / f.ratio(&id(t), &id(1))?);
+        (format!("T{t}/T1"), files.iter().map(gain).collect())
+    };
+    vec![rate(1), rate(2), rate(4), gain(2), gain(4)]
+}
 /// What is beyond the prior art's scenarios, in the order of the files.
-fn extra(files: &[File], of: impl Fn(&Scenario) -> Option<f64>) -> Vec<Row> {
+fn extra(files: &[File], value: impl Fn(&Scenario) -> Option<f64>) -> Vec<Row> {
     let all = files.iter().flat_map(|f| &f.scenarios);
     let mut ids: Vec<&str> = vec![];
     for s in all.filter(|s| s.axis == "extra") {
@@ -248,13 +234,13 @@ fn extra(files: &[File], of: impl Fn(&Scenario) -> Option<f64>) -> Vec<Row> {
         }
     }
     let row = |id: &str| {
-        let each = files.iter().map(|f| f.find(id).and_then(&of)).collect();
+        let each = files.iter().map(|f| f.find(id).and_then(&value)).collect();
         (id.to_string(), each)
     };
     ids.into_iter().map(row).collect()
 }
 fn spread(files: &[File]) -> Vec<Row> {
-    let of = |(name, id): (&str, &str)| {
+    let row = |(name, id): (&str, &str)| {
         let times: Vec<f64> = files.iter().filter_map(|f| f.ns(id)).collect();
         let slowest = times.iter().copied().reduce(f64::max);
         let fastest = times.iter().copied().reduce(f64::min);
@@ -267,7 +253,7 @@ fn spread(files: &[File]) -> Vec<Row> {
         ("forward, width 256", "scale_forward_256"),
         ("training, width 256", "scale_train_256"),
     ]
-    .map(of)
+    .map(row)
     .into()
 }
 

@@ -11,8 +11,7 @@ use std::panic;
 use std::process::ExitCode;
 
 /// The equations, as they were when the program was built.
-const EQUATIONS: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/equations.toml"));
+const EQUATIONS: &str = include_str!("../../../equations.toml");
 const RUNGS: [Rung; 6] =
     [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T5, Rung::T7];
 
@@ -67,8 +66,8 @@ impl Outcome {
     /// is broken, too, they are to be mended first. If none of them was asked
     /// for, the one at the root.
     fn rests_on<'a>(&self, broken: &[&'a str]) -> Vec<&'a str> {
-        let of = |id: &&&str| self.check.of.contains(*id);
-        let parts: Vec<_> = broken.iter().filter(of).copied().collect();
+        let part = |id: &&&str| self.check.of.contains(*id);
+        let parts: Vec<_> = broken.iter().filter(part).copied().collect();
         if parts.is_empty() { self.root.into_iter().collect() } else { parts }
     }
     /// Why it does not hold, on one line or more.
@@ -152,8 +151,8 @@ fn table(
         let code = entries.get(o.check.id).and_then(|e| e.code.as_deref());
         code.unwrap_or("-")
     };
-    let width = |of: &dyn Fn(&Outcome) -> usize| {
-        outcomes.iter().map(of).max().unwrap_or(0).max(8) + 2
+    let width = |length: &dyn Fn(&Outcome) -> usize| {
+        outcomes.iter().map(length).max().unwrap_or(0).max(8) + 2
     };
     let id = width(&|o| o.check.id.len());
     let file = width(&|o| code(o).len());

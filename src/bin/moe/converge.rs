@@ -132,8 +132,8 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
     write_atomic(&dir.join(name), |w| w.write_all(text.as_bytes()))
 }
 fn json(points: &[Point]) -> String {
-    let list = |of: fn(&Point) -> String| {
-        points.iter().map(of).collect::<Vec<_>>().join(",")
+    let list = |text: fn(&Point) -> String| {
+        points.iter().map(text).collect::<Vec<_>>().join(",")
     };
     let steps = list(|p| p.step.to_string());
     let losses = list(|p| format!("{:.6}", p.loss));
@@ -147,9 +147,9 @@ fn json(points: &[Point]) -> String {
 /// All steps, and the end again on a scale that shows the floor.
 fn figure(points: &[Point]) -> Figure {
     let panel = |title: &str, points: &[Point]| {
-        let line = |name: &str, of: fn(&Point) -> f64| Line {
+        let line = |name: &str, y: fn(&Point) -> f64| Line {
             name: name.into(),
-            points: points.iter().map(|p| (p.step as f64, of(p))).collect(),
+            points: points.iter().map(|p| (p.step as f64, y(p))).collect(),
         };
         let lines = vec![
             line("loss", |p| p.loss),

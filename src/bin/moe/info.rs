@@ -1,5 +1,6 @@
 //! Chapter: training. `moe info`.
 
+use crate::defaults::{PRESET, presets, threads};
 use crate::output::show;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
@@ -22,12 +23,8 @@ Examples:
   moe info --model runs/1 --batch 4 --seq 256
   moe info --config config.json --json")]
 pub(crate) struct Args {
-    #[arg(
-        long,
-        value_name = "NAME",
-        group = "which",
-        help = "A built-in model: tiny, small, bytes (the default), moe_6_9b"
-    )]
+    #[arg(long, value_name = "NAME", group = "which")]
+    #[arg(help = format!("A model of known sizes: {}", presets()))]
     preset: Option<String>,
     /// The directory of a model
     #[arg(long, value_name = "DIR", group = "which")]
@@ -36,11 +33,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", group = "which")]
     config: Option<PathBuf>,
     /// Sequences in a batch, for the memory of training
-    #[arg(long, default_value_t = 12, value_name = "B")]
+    #[arg(long, value_name = "B")]
+    #[arg(default_value_t = Options::default().batch)]
     batch: usize,
-    /// Tokens in a sequence, for memory and work [default: 64, or the model's
-    /// context if that is less]
     #[arg(long, value_name = "T")]
+    #[arg(help = format!(
+        "Tokens in a sequence, for memory and work [default: {}, or the \
+         model's context if that is less]",
+        Options::default().seq
+    ))]
     seq: Option<usize>,
     /// Batches in a step, for the memory of training
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -64,14 +65,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let c = match (&args.model, &args.config) {
         (Some(dir), _) => Config::read(&dir.join("config.json"))?,
         (_, Some(file)) => Config::read(file)?,
-        _ => Config::preset(args.preset.as_deref().unwrap_or("bytes"))?,
+        _ => Config::preset(args.preset.as_deref().unwrap_or(PRESET))?,
     };
     c.validate()?;
     if args.batch == 0 || args.batch > 1 << 31 {
         let (rule, cure) = ("it is 1 to 2147483648", "choose another");
         return Err(Error::input("--batch", args.batch, rule, cure));
     }
-    let time = args.seq.unwrap_or(c.context.min(64));
+    let time = args.seq.unwrap_or(c.context.min(Options::default().seq));
     if !(1..=c.context).contains(&time) {
         let rule = format!("it is 1 to {}, the model's context", c.context);
         return Err(Error::input("--seq", time, rule, "choose another"));
@@ -83,24 +84,47 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         recompute: args.recompute,
         ..Options::default()
     };
-    let s = o.shape();
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.unwrap_or_else(cores);
+    if o.accumulate == 0 || o.accumulate >= 1 << 31 {
+        let (rule, cure) = ("it is 1 to 2147483647", "choose another");
+        return Err(Error::input("--accumulate", o.accumulate, rule, cure));
+    }
+    let threads = threads(args.threads)?;
     let text = text_bytes(args.text.as_deref())?;
     memory::check("the table of parameters", memory::table(&c))?;
     let model = Model::new(c.clone())?;
     let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
     let training = Account::new(&model, &o, text, threads, adam);
-    let cache = memory::cache(&c);
-    let forward = memory::flops_forward(&c, s.time);
-    let both = memory::flops_training(&c, s.time);
-    if args.json {
+    let info = Info { c, o, threads, text, training };
+    show(&if args.json { info.json() } else { info.table() })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is told of a model and of a run that trains it.
+struct Info {
+    c: Config,
+    o: Options,
+    threads: usize,
+    /// Bytes of the text.
+    text: usize,
+    training: Account,
+}
+impl Info {
+    /// Operations for a token: forward, and in training.
+    fn work(&self) -> [u64; 2] {
+        [
+            memory::flops_forward(&self.c, self.o.seq),
+            memory::flops_training(&self.c, self.o.seq),
+        ]
+    }
+    fn json(&self) -> String {
+        let Self { c, o, threads, text, training } = self;
+        let [forward, both] = self.work();
         let config: Value =
             serde_json::from_str(&c.to_json()).unwrap_or_default();
         let info = json!({
             "parameters": { "total": c.total(), "active": c.active() },
-            "batch": s.batch,
-            "seq": s.time,
+            "batch": o.batch,
+            "seq": o.seq,
             "accumulate": o.accumulate,
             "recompute": o.recompute,
             "threads": threads,
@@ -113,57 +137,47 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 "validation": training.validation,
                 "data": training.data,
                 "training": training.total(),
-                "kv_cache": cache,
+                "kv_cache": memory::cache(c),
                 "available": memory::available(),
             },
             "flops_per_token": { "forward": forward, "training": both },
             "config": config,
         });
-        show(&format!("{info:#}\n"))?;
-        return Ok(ExitCode::SUCCESS);
+        format!("{info:#}\n")
     }
-    let share = 100.0 * c.active() as f64 / c.total() as f64;
-    let sequences = format!("{} × {} tokens", s.batch, s.time);
-    let cores = match shards(s) {
-        1 => "one".to_string(),
-        n => format!("{n}, one for each shard"),
-    };
-    let rows = [
-        ("parameters", spaced(c.total()), String::new()),
-        (
-            "  active",
-            spaced(c.active()),
-            format!("{share:.1} % for each token"),
-        ),
-        ("memory to train", human(training.total()), sequences),
-        ("  weights", human(training.weights), "f32".into()),
-        ("  gradients", human(training.gradients), cores),
-        ("  moments", human(training.moments), "AdamW's m and v".into()),
-        ("  activations", human(training.activations), String::new()),
-        (
-            "  validation",
-            human(training.validation),
-            format!("{threads} threads"),
-        ),
-        (
-            "  text, tokens",
-            human(training.data),
-            format!("{} bytes of text", spaced(text as u64)),
-        ),
-        (
-            "key/value cache",
-            human(cache),
-            format!("{} tokens", spaced(c.context as u64)),
-        ),
-        ("work for a token", flops(forward), "forward".into()),
-        ("", flops(both), "training".into()),
-    ];
-    let line = |(name, value, note): (&str, String, String)| {
-        let line = format!("{name:18}{value:>15}  {note}");
-        format!("{}\n", line.trim_end())
-    };
-    show(&rows.map(line).concat())?;
-    Ok(ExitCode::SUCCESS)
+    fn table(&self) -> String {
+        let Self { c, o, threads, text, training } = self;
+        let [forward, both] = self.work();
+        let share = 100.0 * c.active() as f64 / c.total() as f64;
+        let share = format!("{share:.1} % for each token");
+        let sequences = format!("{} × {} tokens", o.batch, o.seq);
+        let context = format!("{} tokens", spaced(c.context as u64));
+        let threads = format!("{threads} threads");
+        let read = format!("{} bytes of text", spaced(*text as u64));
+        let cores = match shards(o.shape()) {
+            1 => "one".to_string(),
+            n => format!("{n}, one for each shard"),
+        };
+        let rows = [
+            ("parameters", spaced(c.total()), ""),
+            ("  active", spaced(c.active()), &share),
+            ("memory to train", human(training.total()), &sequences),
+            ("  weights", human(training.weights), "f32"),
+            ("  gradients", human(training.gradients), &cores),
+            ("  moments", human(training.moments), "AdamW's m and v"),
+            ("  activations", human(training.activations), ""),
+            ("  validation", human(training.validation), &threads),
+            ("  text, tokens", human(training.data), &read),
+            ("key/value cache", human(memory::cache(c)), &context),
+            ("work for a token", flops(forward), "forward"),
+            ("", flops(both), "training"),
+        ];
+        let line = |(name, value, note): (&str, String, &str)| {
+            let line = format!("{name:18}{value:>15}  {note}");
+            format!("{}\n", line.trim_end())
+        };
+        rows.map(line).concat()
+    }
 }
 /// How long the text is that `train` would read.
 fn text_bytes(file: Option<&Path>) -> Result<usize> {

@@ -1,5 +1,6 @@
 //! Chapter: training. The command `moe`.
 
+mod defaults;
 mod output;
 mod progress;
 mod bench_report;

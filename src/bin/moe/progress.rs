@@ -24,7 +24,7 @@ pub(crate) struct Progress {
     val: String,
 }
 impl Progress {
-    /// Of a run that has done `done` of its steps.
+    /// For a run that has done `done` of its steps.
     pub(crate) fn new(done: usize, steps: usize) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(steps as u64).with_position(done as u64);

@@ -1,5 +1,6 @@
 //! Chapter: training. `moe train`.
 
+use crate::defaults::{PRESET, presets, threads};
 use crate::progress::{Progress, say};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
@@ -36,10 +37,10 @@ training.safetensors (for --resume), metrics.jsonl, loss.svg, experts.svg.
 have to agree, except --threads. A run's directory may be copied or moved.";
 
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args = with_default)]
 pub(crate) struct Args {
-    /// A model of known sizes: tiny, small, bytes, `moe_6_9b` [default: bytes]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(help = format!("A model of known sizes: {}", presets()))]
     preset: Option<String>,
     /// A model of the sizes in a config.json
     #[arg(long, value_name = "FILE")]
@@ -48,20 +49,20 @@ pub(crate) struct Args {
     /// own words]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Steps in all [default: 2000]
+    /// Steps in all
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<usize>,
-    /// Sequences in a batch [default: 12]
+    /// Sequences in a batch
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     batch: Option<usize>,
-    /// Bytes in a sequence [default: 64]
+    /// Bytes in a sequence
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     seq: Option<usize>,
     /// The highest learning rate: after a warm-up of a tenth of the steps, at
-    /// most 100, it falls to a tenth in a cosine [default: 0.001]
+    /// most 100, it falls to a tenth in a cosine
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Of the first weights and of the batches; decides every bit [default: 0]
+    /// Draws the first weights and the batches; decides every bit
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Changes the speed, and no bit of the result [default: one per core]
@@ -75,32 +76,47 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
     /// Coefficient of the balance loss [default: the config's
-    /// `router_aux_loss_coef`, 0.01 in all presets]
+    /// `router_aux_loss_coef`]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     aux: Option<f64>,
-    /// Coefficient of the router's z-loss [default: 0]
+    /// Coefficient of the router's z-loss
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     z_loss: Option<f64>,
     /// Batches in a step, whose gradients are averaged; the balance loss is
-    /// that of each batch (f and P are per batch), their mean [default: 1]
+    /// that of each batch (f and P are per batch), their mean
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     accumulate: Option<usize>,
     /// Keep one block's activations, and compute the others' again in
     /// backward: less memory, more time, same bits
     #[arg(long)]
     recompute: bool,
-    /// The norm to which the gradient is clipped [default: 1]
+    /// The norm to which the gradient is clipped
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     clip: Option<f64>,
-    /// Decay of the weights of linear maps [default: 0.1]
+    /// Decay of the weights of linear maps
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     decay: Option<f64>,
-    /// Steps between measurements of the validation loss [default: 200]
+    /// Steps between measurements of the validation loss
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_every: Option<usize>,
-    /// Steps between checkpoints [default: 200]
+    /// Steps between checkpoints
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     save_every: Option<usize>,
+}
+
+/// Adds to an option's help the default that [`Options`] has for it, where it
+/// does not say its own.
+fn with_default(arg: clap::Arg) -> clap::Arg {
+    let defaults = serde_json::json!(Options::default());
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    match arg.get_long().and_then(|name| defaults.get(name)) {
+        Some(value) if value.is_number() && !help.contains("[default: ") => {
+            let value = value.to_string();
+            let value = value.trim_end_matches(".0");
+            arg.help(format!("{help} [default: {value}]"))
+        }
+        _ => arg,
+    }
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
@@ -158,18 +174,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-fn threads(given: Option<usize>) -> Result<usize> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    match given {
-        Some(n @ (0 | 1025..)) => Err(Error::input(
-            "--threads",
-            n,
-            "it has to be from 1 to 1024",
-            "leave it out for one per core",
-        )),
-        given => Ok(given.unwrap_or_else(cores)),
-    }
-}
 impl Args {
     /// The run's directory, and whether it is still to be made.
     fn out(&self) -> Result<(PathBuf, bool)> {
@@ -197,14 +201,14 @@ impl Args {
     /// What a run is called that is given no name.
     fn name(&self) -> &str {
         let stem = self.config.as_ref().and_then(|c| c.file_stem()?.to_str());
-        stem.or(self.preset.as_deref()).unwrap_or("bytes")
+        stem.or(self.preset.as_deref()).unwrap_or(PRESET)
     }
     fn config(&self, saved: Option<&Checkpoint>) -> Result<Config> {
         match (&self.config, &self.preset, saved) {
             (Some(file), ..) => Config::read(file),
             (_, Some(name), _) => Config::preset(name),
             (.., Some(saved)) => Ok(saved.config.clone()),
-            _ => Config::preset("bytes"),
+            _ => Config::preset(PRESET),
         }
     }
     /// What is given, else what the run had, else the defaults.

@@ -1,187 +1,14 @@
-//! Chapter: scaling-out. Hugging Face's files: names, layout, and reading with
-//! care.
-//!
-//! A model is a directory with `config.json` and `model.safetensors`. There a
-//! linear map is [out, in], and the rotary positions pair column i of a head
-//! with column i + d/2; here it is [in, out], and neighbors are paired. So a
-//! weight is transposed on its way, and the heads of the queries and keys are
-//! reordered: the same map of the same numbers.
+//! Chapter: scaling-out. Safetensors files: named tensors, read one by one and
+//! with care, written as they come.
 
-use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::file::write_atomic;
-use crate::layer::Layer;
-use crate::memory;
-use crate::model::Model;
-use crate::params::{Entry, Params, Role};
 use crate::real::Real;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-
-/// Our names and Hugging Face's. Those after the third stand behind
-/// `layers.3.` here, behind `model.layers.3.` there; a star is a number.
-const NAMES: [(&str, &str); 13] = [
-    ("embed", "model.embed_tokens.weight"),
-    ("norm.gain", "model.norm.weight"),
-    ("head.w", "lm_head.weight"),
-    ("norm1.gain", "input_layernorm.weight"),
-    ("attention.wq", "self_attn.q_proj.weight"),
-    ("attention.wk", "self_attn.k_proj.weight"),
-    ("attention.wv", "self_attn.v_proj.weight"),
-    ("attention.wo", "self_attn.o_proj.weight"),
-    ("norm2.gain", "post_attention_layernorm.weight"),
-    ("moe.router.w", "block_sparse_moe.gate.weight"),
-    ("moe.experts.*.w1", "block_sparse_moe.experts.*.w1.weight"),
-    ("moe.experts.*.w2", "block_sparse_moe.experts.*.w2.weight"),
-    ("moe.experts.*.w3", "block_sparse_moe.experts.*.w3.weight"),
-];
-
-/// Hugging Face's name of one of our parameters; a name that Mixtral does not
-/// know stays as it is.
-///
-/// ```
-/// assert_eq!(
-///     moe_by_hand::hf::hf_name("layers.3.moe.experts.1.w2"),
-///     "model.layers.3.block_sparse_moe.experts.1.w2.weight"
-/// );
-/// ```
-pub fn hf_name(name: &str) -> String {
-    let block = name.strip_prefix("layers.").and_then(|n| n.split_once('.'));
-    let rest = block.map_or(name, |(_, rest)| rest);
-    let expert = rest.split('.').find(|part| part.parse::<usize>().is_ok());
-    let expert = expert.unwrap_or_default();
-    let star = rest.replace(&format!(".{expert}."), ".*.");
-    let Some((_, theirs)) = NAMES.iter().find(|n| n.0 == star) else {
-        return name.to_string();
-    };
-    let theirs = theirs.replace('*', expert);
-    match block {
-        Some((layer, _)) => format!("model.layers.{layer}.{theirs}"),
-        None => theirs,
-    }
-}
-/// The shape that Hugging Face gives a parameter: a linear map is [out, in].
-pub fn hf_shape(e: &Entry) -> Vec<usize> {
-    match e.role {
-        Role::Weight | Role::Residual => {
-            e.shape.iter().rev().copied().collect()
-        }
-        Role::Gain | Role::Bias | Role::Embedding => e.shape.clone(),
-    }
-}
-/// Which row of Hugging Face's queries or keys is our column `j`, heads of
-/// size `head`: our neighbors 2i and 2i + 1 are their rows i and i + d/2.
-///
-/// ```
-/// use moe_by_hand::hf::rotary_row;
-/// // two heads of size 4
-/// let rows: Vec<usize> = (0..8).map(|j| rotary_row(j, 4)).collect();
-/// assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
-/// ```
-pub fn rotary_row(j: usize, head: usize) -> usize {
-    let i = j % head;
-    j - i + i / 2 + i % 2 * (head / 2) // eq: rope-layout
-}
-/// For each of our values, where it stands in Hugging Face's order.
-fn places(e: &Entry, head: usize) -> impl Iterator<Item = usize> {
-    let (rows, cols) = (e.param.rows(), e.param.cols);
-    let linear = matches!(e.role, Role::Weight | Role::Residual);
-    let turned = e.name.ends_with(".wq") || e.name.ends_with(".wk");
-    let row = move |j| if turned { rotary_row(j, head) } else { j };
-    (0..rows * cols).map(move |at| match (at / cols, at % cols) {
-        (r, j) if linear => row(j) * rows + r,
-        _ => at,
-    })
-}
-/// Our values of a parameter, in Hugging Face's order; also of its gradient
-/// or of anything shaped like it.
-pub fn to_hf<T: Real>(ours: &[T], e: &Entry, head: usize) -> Vec<T> {
-    let mut theirs = vec![T::ZERO; ours.len()];
-    for (&v, to) in ours.iter().zip(places(e, head)) {
-        theirs[to] = v;
-    }
-    theirs
-}
-/// The way back from [`to_hf`]. Sets `ours`.
-///
-/// # Panics
-/// If the lengths differ.
-#[track_caller]
-pub fn from_hf<T: Real>(ours: &mut [T], theirs: &[T], e: &Entry, head: usize) {
-    assert_eq!(ours.len(), theirs.len(), "from_hf: {}", e.name);
-    for (v, from) in ours.iter_mut().zip(places(e, head)) {
-        *v = theirs[from];
-    }
-}
-
-/// Reads a model: `config.json` and `model.safetensors` in `dir`.
-///
-/// # Errors
-/// If a file cannot be read, is not what its header says, the config breaks a
-/// rule, a tensor is missing, unknown, of another shape, no floating point or
-/// not finite, or memory is too small: each names file, tensor, value, rule.
-pub fn load<T: Real>(dir: &Path) -> Result<(Model, Params<T>)> {
-    let config = Config::read(&dir.join("config.json"))?;
-    let path = dir.join("model.safetensors");
-    let file = Tensors::open(&path)?;
-    memory::check(path.display(), memory::loading::<T>(&config))?;
-    let model = Model::new(config)?;
-    let head = model.config.head;
-    let mut p = model.layout.zeros();
-    for e in &model.layout.entries {
-        let name = hf_name(&e.name);
-        let values: Vec<T> = file.floats(&name, &hf_shape(e))?;
-        if let Some(at) = values.iter().position(|v| !v.f64().is_finite()) {
-            return Err(file.wrong(
-                format!("{name}{:?}", index(at, &hf_shape(e))),
-                values[at].f64(),
-                "a weight has to be a finite number",
-                "go back to a checkpoint from before it broke",
-            ));
-        }
-        from_hf(&mut p[e.param], &values, e, head);
-    }
-    let ours = model.layout.entries.iter().map(|e| hf_name(&e.name));
-    let ours: HashSet<String> = ours.collect();
-    match file.names().find(|n| !ours.contains(n)) {
-        None => Ok((model, p)),
-        Some(name) => Err(file.wrong(
-            format!("the unknown tensor {name:?}"),
-            format!("of shape {:?}", file.shape(&name)),
-            "config.json describes a model without it",
-            "remove it, or correct config.json",
-        )),
-    }
-}
-/// Writes a model that [`load`] and transformers read. The same weights give
-/// the same bytes. Makes `dir` if need be.
-///
-/// # Errors
-/// If a file cannot be written.
-pub fn save<T: Real, B: Layer>(
-    dir: &Path, model: &Model<B>, p: &Params<T>,
-) -> Result<()> {
-    let cure = "choose another directory, or correct its permissions";
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, cure))?;
-    let json = model.config.to_json();
-    write_atomic(&dir.join("config.json"), |w| w.write_all(json.as_bytes()))?;
-    let mut entries: Vec<&Entry> = model.layout.entries.iter().collect();
-    entries.sort_by_cached_key(|e| hf_name(&e.name)); // as transformers does
-    let header: Vec<_> =
-        entries.iter().map(|e| (hf_name(&e.name), hf_shape(e))).collect();
-    write_atomic(&dir.join("model.safetensors"), |w| {
-        // transformers 4 refuses metadata without this
-        write_header(w, &header, &[("format", "pt")])?;
-        entries.iter().try_for_each(|e| {
-            write_floats(w, &to_hf(&p[e.param], e, model.config.head))
-        })
-    })
-}
 
 /// Writes the head of a safetensors file, for F32 tensors that follow in this
 /// order, each by [`write_floats`].
@@ -200,24 +27,24 @@ pub fn write_header(
         (name.clone(), TensorInfo { dtype, shape, data_offsets })
     };
     let infos = tensors.iter().map(info).collect();
-    let meta: HashMap<String, String> =
-        meta.iter().map(|&(k, v)| (k.into(), v.into())).collect();
+    let meta = meta.iter().map(|&(k, v)| (k.into(), v.into())).collect();
     let header = Metadata::new(Some(meta), infos).map_err(io::Error::other)?;
     let mut json = serde_json::to_vec(&header)?;
     json.resize(json.len().next_multiple_of(8), b' ');
     w.write_all(&(json.len() as u64).to_le_bytes())?;
     w.write_all(&json)
 }
-/// Writes the values of one tensor as F32.
+/// Writes the values of one tensor as F32, a small buffer's worth at a time:
+/// saving needs no second copy of them.
 ///
 /// # Errors
 /// If they cannot be written.
 pub fn write_floats<T: Real>(w: &mut dyn Write, x: &[T]) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(4 * x.len());
+    let mut w = BufWriter::new(w);
     for v in x {
-        bytes.extend((v.f64() as f32).to_le_bytes());
+        w.write_all(&(v.f64() as f32).to_le_bytes())?;
     }
-    w.write_all(&bytes)
+    w.flush()
 }
 
 /// A safetensors file, open to be read tensor by tensor: only the one asked
@@ -303,15 +130,14 @@ impl Tensors {
     fn bytes(
         &self, name: &str, shape: &[usize], types: &[Dtype],
     ) -> Result<(Dtype, Vec<u8>)> {
+        let cure = "correct the config, or take the file it belongs to";
         let Some(info) = self.header.info(name) else {
             let rule = format!("a tensor of shape {shape:?} is needed");
-            let cure = "save the model again, or correct config.json";
             return Err(self.wrong(name, "missing", rule, cure));
         };
         if info.shape != shape {
             let value = format!("of shape {:?}", info.shape);
-            let rule = format!("the sizes in config.json ask for {shape:?}");
-            let cure = "correct config.json, or take the file it belongs to";
+            let rule = format!("the sizes in the config ask for {shape:?}");
             return Err(self.wrong(name, value, rule, cure));
         }
         if !types.contains(&info.dtype) {

@@ -1,20 +1,21 @@
 //! Chapter: simd. `moe bench-report`: what it shows, and what it refuses.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::edit::Dir;
+use crate::start::{End, end, fails, moe, project};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-fn report(files: &[&Path]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_moe"));
-    let done = command.arg("bench-report").args(files).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+/// What it says of these files; there is nothing to complain about.
+#[track_caller]
+fn report(files: &[PathBuf]) -> String {
+    let End { code, out, err } = end(moe(["bench-report"]).args(files));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{files:?}");
+    out
 }
-/// A file of this text that stays until the next run of the tests.
-fn file(name: &str, text: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+/// A file of this text.
+fn file(dir: &Dir, name: &str, text: &str) -> PathBuf {
+    let path = dir.0.join(name);
     fs::write(&path, text).unwrap();
     path
 }
@@ -53,10 +54,10 @@ fn row<'a>(report: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn files_become_columns() {
-    let one = file("one.json", &example("ours", 1e6));
-    let two = file("two.json", &example("theirs", 3e6));
-    let (code, said, error) = report(&[&one, &two]);
-    assert_eq!((code, error.as_str()), (0, ""));
+    let dir = Dir::new();
+    let one = file(&dir, "one.json", &example("ours", 1e6));
+    let two = file(&dir, "two.json", &example("theirs", 3e6));
+    let said = report(&[one, two]);
     assert!(said.contains("[1] ours: a machine\n[2] theirs: a machine"));
     assert_eq!(row(&said, "forward, ms"), ["1.000", "3.000"]);
     assert_eq!(row(&said, "product, GFLOP/s"), ["262.1", "262.1"]);
@@ -73,20 +74,21 @@ fn files_become_columns() {
 fn outputs_that_are_no_numbers_are_named() {
     let mut all: Value = serde_json::from_str(&example("x", 1e6)).unwrap();
     all["scenarios"][0]["numerical"] = json!({ "nan_count": 1 });
-    let (_, said, _) = report(&[&file("nan.json", &all.to_string())]);
+    let dir = Dir::new();
+    let said = report(&[file(&dir, "nan.json", &all.to_string())]);
     assert!(said.contains("dispatch_warm: some outputs are no numbers"));
 }
 #[test]
 fn the_figures_of_peers_can_be_read() {
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
-    let files = fs::read_dir(peers).unwrap().map(|f| f.unwrap().path());
+    let files = fs::read_dir(project("benches/peers"))
+        .unwrap()
+        .map(|f| f.unwrap().path());
     let mut files: Vec<PathBuf> =
         files.filter(|f| f.extension().is_some_and(|e| e == "json")).collect();
     files.sort();
     assert!(files.len() > 5, "{files:?}");
     for f in &files {
-        let (code, said, error) = report(&[f]);
-        assert_eq!((code, error.as_str()), (0, ""), "{f:?}");
+        let said = report(std::slice::from_ref(f));
         let first = said.lines().next().unwrap();
         let prior = said.contains("prior art");
         let known = first.contains("M1") || first.contains("Zen 5");
@@ -95,9 +97,7 @@ fn the_figures_of_peers_can_be_read() {
             || said.contains("intermediate 128");
         assert!(!prior || named, "{f:?} does not say how wide: {said}");
     }
-    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    let (code, said, error) = report(&files);
-    assert_eq!((code, error.as_str()), (0, ""));
+    let said = report(&files);
     assert_eq!(row(&said, "forward, ms").len(), files.len());
 }
 #[test]
@@ -107,6 +107,7 @@ fn bad_input_is_one_line() {
     ]}"#;
     let zero = r#"{"metadata":{},"scenarios":[
         {"id":"a","axis":"x","median_ns":0}]}"#;
+    let dir = Dir::new();
     for (name, text, part) in [
         ("text.json", "no JSON", "not understood"),
         ("other.json", r#"{"a": 1}"#, "not understood"),
@@ -114,13 +115,9 @@ fn bad_input_is_one_line() {
         ("twice.json", twice, "a twice"),
         ("zero.json", zero, "a: 0 ns"),
     ] {
-        let (code, said, error) = report(&[&file(name, text)]);
-        assert_eq!((code, said.as_str()), (2, ""), "{name}");
-        assert_eq!(error.lines().count(), 1, "{error}");
-        assert!(error.contains(name) && error.contains(part), "{error}");
+        let file = file(&dir, name, text);
+        fails(moe(["bench-report"]).arg(file), &[name, part]);
     }
-    for args in [&[Path::new("no/such.json")][..], &[]] {
-        let (code, _, error) = report(args);
-        assert_eq!((code, error.lines().count()), (2, 1), "{error}");
-    }
+    fails(&mut moe(["bench-report", "no/such.json"]), &["no/such.json"]);
+    fails(&mut moe(["bench-report"]), &["FILE"]);
 }

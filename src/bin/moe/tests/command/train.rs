@@ -1,11 +1,12 @@
 //! Chapter: training. `moe train` as a user runs it: killed and resumed,
 //! stopped politely, and told nonsense.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::edit::Dir;
+use crate::start;
 use moe_by_hand::config::Config;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::metrics;
+use moe_by_hand::train::options::Options;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A directory of this test's own, with a small config and a text.
-fn dir(name: &str) -> PathBuf {
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let dir = tmp.join("command_train").join(name);
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).unwrap();
+/// A directory with a small config and a text, gone at the end.
+fn dir() -> Dir {
+    let dir = Dir::new();
     let config = Config {
         hidden: 16,
         layers: 2,
@@ -29,35 +27,24 @@ fn dir(name: &str) -> PathBuf {
         context: 32,
         ..Config::preset("bytes").unwrap()
     };
-    fs::write(dir.join("small.json"), config.to_json()).unwrap();
-    let top_1 = Config { top_k: 1, ..config };
-    fs::write(dir.join("top1.json"), top_1.to_json()).unwrap();
-    fs::write(dir.join("text"), "the gate chose an expert. ".repeat(40))
-        .unwrap();
+    let write = |name, text: &str| fs::write(dir.0.join(name), text).unwrap();
+    write("small.json", &config.to_json());
+    write("top1.json", &Config { top_k: 1, ..config }.to_json());
+    write("text", &"the gate chose an expert. ".repeat(40));
     dir
 }
 const SMALL: &str = "--config small.json --text text --batch 4 --seq 16 \
                      --eval-every 20 --save-every 7";
 
 fn moe(dir: &Path, args: &str) -> Command {
-    let mut moe = Command::new(env!("CARGO_BIN_EXE_moe"));
-    moe.current_dir(dir).args(args.split_whitespace());
+    let mut moe = start::moe(start::words(args));
+    moe.current_dir(dir);
     moe.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     moe
 }
+#[track_caller]
 fn succeeds(dir: &Path, args: &str) -> String {
-    let Output { status, stdout, stderr } = moe(dir, args).output().unwrap();
-    let error = String::from_utf8(stderr).unwrap();
-    assert!(status.success(), "moe {args}: {status}\n{error}");
-    String::from_utf8(stdout).unwrap()
-}
-/// Exit code 2, and one line on stderr with these words.
-fn fails(dir: &Path, args: &str, words: &str) {
-    let Output { status, stderr, .. } = moe(dir, args).output().unwrap();
-    let error = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(2), "moe {args}: {error}");
-    assert_eq!(error.lines().count(), 1, "moe {args}: {error}");
-    assert!(error.contains(words), "moe {args}: `{words}` in {error}");
+    start::succeeds(&mut moe(dir, args))
 }
 /// All files below, with their content.
 fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -91,9 +78,10 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn killed_at_any_moment_and_resumed_it_is_the_same_run() {
-    let dir = dir("killed");
+    let home = dir();
+    let dir = home.0.as_path();
     let args = format!("train {SMALL} --steps 400 --accumulate 2");
-    succeeds(&dir, &format!("{args} --threads 1 --out whole"));
+    succeeds(dir, &format!("{args} --threads 1 --out whole"));
     let mut rng = Rng::named(1, "moments");
     let mut kills = 0;
     for run in 0..2 {
@@ -105,7 +93,7 @@ fn killed_at_any_moment_and_resumed_it_is_the_same_run() {
             let args =
                 format!("{args} --threads {threads} --out {out} {resume}");
             let mut child =
-                moe(&dir, &args).stderr(Stdio::null()).spawn().unwrap();
+                moe(dir, &args).stderr(Stdio::null()).spawn().unwrap();
             if n < 6 {
                 // Further on each time, and there at any moment of a step.
                 let log = dir.join(&out).join(metrics::FILE);
@@ -137,9 +125,10 @@ fn killed_at_any_moment_and_resumed_it_is_the_same_run() {
 
 #[test]
 fn a_polite_stop_saves_and_moves() {
-    let dir = dir("stopped");
+    let home = dir();
+    let dir = home.0.as_path();
     let args = format!("train {SMALL} --steps 3000");
-    let child = moe(&dir, &format!("{args} --out run")).spawn().unwrap();
+    let child = moe(dir, &format!("{args} --out run")).spawn().unwrap();
     // From the first checkpoint on it surely knows what to do with a signal.
     while !dir.join("run/model.safetensors").exists() {
         sleep(Duration::from_millis(5));
@@ -160,7 +149,7 @@ fn a_polite_stop_saves_and_moves() {
     // The run may lie elsewhere, and goes on there.
     fs::rename(dir.join("run"), dir.join("moved")).unwrap();
     let again = "train --resume --out moved";
-    let child = moe(&dir, again).stdout(Stdio::null()).spawn().unwrap();
+    let child = moe(dir, again).stdout(Stdio::null()).spawn().unwrap();
     sleep(Duration::from_millis(300));
     signal(&child, "-TERM");
     let status = child.wait_with_output().unwrap().status;
@@ -173,7 +162,8 @@ fn a_polite_stop_saves_and_moves() {
 
 #[test]
 fn a_run_from_beginning_to_end() {
-    let dir = dir("whole");
+    let home = dir();
+    let dir = home.0.as_path();
     fs::create_dir_all(dir.join("src/bin")).unwrap();
     fs::create_dir_all(dir.join("below")).unwrap();
     fs::write(dir.join("equations.toml"), "").unwrap();
@@ -227,14 +217,15 @@ fn a_run_from_beginning_to_end() {
     assert!(said.contains("runs/top1-002"), "{said}");
     assert!(weights(&run) == before, "another run is not touched");
     let said =
-        succeeds(&dir, &format!("train {SMALL} --resume --out new --steps 1"));
+        succeeds(dir, &format!("train {SMALL} --resume --out new --steps 1"));
     assert!(said.contains("starts at step 0"), "{said}");
 }
 
 #[test]
 fn nonsense_is_told_in_one_line_and_writes_nothing() {
-    let dir = dir("nonsense");
-    succeeds(&dir, &format!("train {SMALL} --steps 2 --out run"));
+    let home = dir();
+    let dir = home.0.as_path();
+    succeeds(dir, &format!("train {SMALL} --steps 2 --out run"));
     fs::write(dir.join("short"), "too short").unwrap();
     fs::write(dir.join("binary"), [b'a', 0xff, 0xfe].repeat(400)).unwrap();
     fs::write(dir.join("other"), "another text ".repeat(40)).unwrap();
@@ -243,7 +234,7 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
     let saved = fs::read(dir.join("run/training.safetensors")).unwrap();
     let cut = &saved[..saved.len() / 2];
     fs::write(dir.join("cut/training.safetensors"), cut).unwrap();
-    let before = files(&dir);
+    let before = files(dir);
     for (args, words) in [
         ("--steps 0", "--steps is 0, but "),
         ("--steps -1", "--steps"),
@@ -308,23 +299,47 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
                 all += &format!(" {default}");
             }
         }
-        fails(&dir, &all, words);
-        assert!(files(&dir) == before, "moe {all}: something was written");
+        start::fails(&mut moe(dir, &all), &[words]);
+        assert!(files(dir) == before, "moe {all}: something was written");
     }
     // Where no directory above is the project, as this one is.
-    fails(&std::env::temp_dir(), "train", "--text is missing");
+    let mut train = moe(&std::env::temp_dir(), "train");
+    start::fails(&mut train, &["--text is missing"]);
 }
 
 #[test]
 fn a_loss_that_runs_away_keeps_the_last_checkpoint() {
-    let dir = dir("diverged");
+    let home = dir();
+    let dir = home.0.as_path();
     let args = format!("train {SMALL} --steps 30 --lr 1e30 --out run");
-    let Output { status, stderr, .. } = moe(&dir, &args).output().unwrap();
-    let error = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(1), "{error}");
-    let last = error.lines().last().unwrap();
-    assert!(last.contains("lower --lr"), "it says what to try: {error}");
+    let start::End { code, err, .. } = start::end(&mut moe(dir, &args));
+    assert_eq!(code, Some(1), "{err}");
+    let last = err.lines().last().unwrap();
+    assert!(last.contains("lower --lr"), "it says what to try: {err}");
     moe_by_hand::hf::load::<f32>(&dir.join("run")).unwrap();
     let saved = dir.join("run/training.safetensors");
     moe_by_hand::train::checkpoint::Checkpoint::read(&saved).unwrap();
+}
+
+#[test]
+fn help_shows_the_defaults_that_hold() {
+    let said = succeeds(&std::env::temp_dir(), "train --help");
+    let o = Options::default();
+    for (option, value) in [
+        ("steps", o.steps.to_string()),
+        ("batch", o.batch.to_string()),
+        ("seq", o.seq.to_string()),
+        ("lr", o.lr.to_string()),
+        ("seed", o.seed.to_string()),
+        ("z-loss", o.z_loss.to_string()),
+        ("accumulate", o.accumulate.to_string()),
+        ("eval-every", o.eval_every.to_string()),
+        ("save-every", o.save_every.to_string()),
+    ] {
+        let at = said.find(&format!("--{option} <")).unwrap();
+        let rest = &said[at + 2..];
+        let this = &rest[..rest.find("--").unwrap_or(rest.len())];
+        let default = format!("[default: {value}]");
+        assert!(this.contains(&default), "no {default} in {this}");
+    }
 }

@@ -1,0 +1,16 @@
+//! Chapter: training. The command `moe` as a user meets it, a module for each
+//! subcommand.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bench_report;
+mod converge;
+mod generate;
+mod info;
+mod oracle;
+#[cfg(unix)]
+mod train;
+
+// What they share; a directory to spoil, with the library's tests too.
+#[path = "../../../../../tests/edit/mod.rs"]
+mod edit;
+mod start;

@@ -1,0 +1,276 @@
+//! Chapter: model. Hugging Face's `config.json`, both ways.
+
+use crate::config::{CURE, Config};
+use crate::error::{self, Error, Result};
+use crate::file;
+use serde_json::{Map, Value, json};
+use std::fmt::Display;
+use std::path::Path;
+use strsim::levenshtein;
+
+/// Fields of a Mixtral `config.json` that a [`Config`] holds.
+const READ: [&str; 17] = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "num_local_experts",
+    "num_experts_per_tok",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_parameters",
+    "rope_scaling",
+    "router_aux_loss_coef",
+    "initializer_range",
+    "architectures",
+];
+/// Fields that would change what is computed, the values that mean what this
+/// model does (absent and null always do), and why no other can be taken.
+const FIXED: [(&str, &[&str], &str); 12] = [
+    ("model_type", &["\"mixtral\""], "only Mixtral is built here"),
+    ("hidden_act", &["\"silu\"", "\"swish\""], "the experts use silu"),
+    ("tie_word_embeddings", &["false"], "the head has weights of its own"),
+    ("sliding_window", &[], "attention sees all earlier positions"),
+    ("attention_bias", &["false"], "no linear map has a bias"),
+    ("mlp_bias", &["false"], "no linear map has a bias"),
+    ("attention_dropout", &["0.0", "0"], "there is no dropout"),
+    ("router_jitter_noise", &["0.0", "0"], "the router has no noise"),
+    ("partial_rotary_factor", &["1.0", "1"], "whole heads are rotated"),
+    ("pad_token_id", &[], "every token's embedding gets a gradient"),
+    ("pruned_heads", &["{}"], "no head is pruned"),
+    ("quantization_config", &[], "weights are plain numbers"),
+];
+/// Fields that transformers 4 or 5 writes and that change no number here.
+const IGNORED: &str = "\
+    _name_or_path add_cross_attention bad_words_ids begin_suppress_tokens \
+    bos_token_id chunk_size_feed_forward cross_attention_hidden_size \
+    decoder_start_token_id diversity_penalty do_sample dtype early_stopping \
+    encoder_no_repeat_ngram_size eos_token_id \
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id \
+    forced_eos_token_id id2label is_decoder is_encoder_decoder label2id \
+    length_penalty max_length min_length no_repeat_ngram_size \
+    num_beam_groups num_beams num_return_sequences output_attentions \
+    output_hidden_states output_router_logits output_scores prefix \
+    problem_type remove_invalid_values repetition_penalty return_dict \
+    return_dict_in_generate sep_token_id suppress_tokens \
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder \
+    tokenizer_class top_k top_p torch_dtype torchscript \
+    transformers_version typical_p use_bfloat16 use_cache";
+
+impl Config {
+    /// Reads Hugging Face's Mixtral `config.json`, as transformers 4 or 5
+    /// writes it. What is absent has Mixtral's default; the first five sizes
+    /// have none.
+    ///
+    /// # Errors
+    /// If it is no JSON, has an unknown field, a value of the wrong kind, one
+    /// that asks for another computation than ours, or breaks a rule of
+    /// [`Config::validate`]; each names field, value and rule.
+    ///
+    /// ```
+    /// use moe_by_hand::config::Config;
+    /// let tiny = Config::preset("tiny").unwrap();
+    /// assert_eq!(Config::from_json(&tiny.to_json()).unwrap(), tiny);
+    /// let wrong = tiny.to_json().replace("\"silu\"", "\"gelu\"");
+    /// assert_eq!(
+    ///     Config::from_json(&wrong).unwrap_err().to_string(),
+    ///     "hidden_act is \"gelu\", but the experts use silu; correct it in \
+    ///      the config"
+    /// );
+    /// ```
+    pub fn from_json(text: &str) -> Result<Self> {
+        let json: Value = serde_json::from_str(text).map_err(|e| {
+            Error::input("the config", format!("no JSON: {e}"), OBJECT, AS_HF)
+        })?;
+        let Value::Object(json) = json else {
+            return Err(Error::input(
+                "the config",
+                short(&json),
+                OBJECT,
+                AS_HF,
+            ));
+        };
+        known(&json)?;
+        for (field, allowed, why) in FIXED {
+            let value = json.get(field).unwrap_or(&Value::Null);
+            let ours = allowed.contains(&value.to_string().as_str());
+            rule(value.is_null() || ours, field, short(value), why)?;
+        }
+        let heads = size(&json, "num_attention_heads", None)?;
+        let hidden = size(&json, "hidden_size", None)?;
+        // null: as many as query heads; absent: Mixtral's default
+        let kv = json.get("num_key_value_heads").map_or(8, |_| heads);
+        let config = Self {
+            vocab: size(&json, "vocab_size", None)?,
+            hidden,
+            layers: size(&json, "num_hidden_layers", None)?,
+            heads,
+            kv_heads: size(&json, "num_key_value_heads", Some(kv))?,
+            head: size(&json, "head_dim", Some(hidden / heads.max(1)))?,
+            experts: size(&json, "num_local_experts", Some(8))?,
+            top_k: size(&json, "num_experts_per_tok", Some(2))?,
+            intermediate: size(&json, "intermediate_size", None)?,
+            context: size(&json, "max_position_embeddings", Some(131_072))?,
+            rms_eps: number(&json, "rms_norm_eps", 1e-5)?,
+            rope_theta: rope_theta(&json)?,
+            aux: number(&json, "router_aux_loss_coef", 0.001)?,
+            init: number(&json, "initializer_range", 0.02)?,
+        };
+        if json.get("head_dim").is_none_or(Value::is_null) {
+            let divides = heads == 0 || hidden.is_multiple_of(heads);
+            let why = format!(
+                "without head_dim it has to be divisible by \
+                 num_attention_heads, which is {heads}"
+            );
+            rule(divides, "hidden_size", hidden, why)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+    /// What [`Config::from_json`] reads, as transformers 4 and 5 read it too.
+    pub fn to_json(&self) -> String {
+        let json = json!({
+            "architectures": ["MixtralForCausalLM"],
+            "attention_dropout": 0.0,
+            "bos_token_id": null, // absent would mean 1
+            "dtype": "float32",
+            "eos_token_id": null, // absent would mean 2
+            "head_dim": self.head,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden,
+            "initializer_range": self.init,
+            "intermediate_size": self.intermediate,
+            "max_position_embeddings": self.context,
+            "model_type": "mixtral",
+            "num_attention_heads": self.heads,
+            "num_experts_per_tok": self.top_k,
+            "num_hidden_layers": self.layers,
+            "num_key_value_heads": self.kv_heads,
+            "num_local_experts": self.experts,
+            "output_router_logits": false,
+            "pad_token_id": null,
+            "rms_norm_eps": self.rms_eps,
+            "rope_theta": self.rope_theta, // 4 overlooks rope_parameters
+            "router_aux_loss_coef": self.aux,
+            "router_jitter_noise": 0.0,
+            "sliding_window": null,
+            "tie_word_embeddings": false,
+            "use_cache": true,
+            "vocab_size": self.vocab,
+        });
+        format!("{json:#}\n")
+    }
+    /// [`Config::from_json`] of a file.
+    ///
+    /// # Errors
+    /// As there, naming the file too; and if it cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = file::read(path)?;
+        let there = |what: &str| format!("{what} in {}", path.display());
+        let text = String::from_utf8(text).map_err(|e| {
+            Error::input(there("the text"), e, "JSON is UTF-8", AS_HF)
+        })?;
+        Self::from_json(&text).map_err(|e| match e {
+            Error::Input { what, value, rule, cure } => {
+                Error::input(there(&what), value, rule, cure)
+            }
+            other => other,
+        })
+    }
+}
+const AS_HF: &str = "write it as Hugging Face's Mixtral does";
+const OBJECT: &str = "a config is one JSON object, {\"vocab_size\": …}";
+
+/// Every field is one that we know.
+fn known(json: &Map<String, Value>) -> Result<()> {
+    let fixed = FIXED.iter().map(|f| f.0);
+    let all = || READ.into_iter().chain(fixed.clone());
+    let ignored = |f: &str| IGNORED.split_whitespace().any(|i| i == f);
+    for (field, value) in json {
+        if all().any(|f| f == field) || ignored(field) {
+            continue;
+        }
+        let cure = match all().min_by_key(|f| levenshtein(f, field)) {
+            Some(near) if levenshtein(near, field) <= 3 => {
+                format!("did you mean {near}?")
+            }
+            _ => "remove it if it changes nothing".into(),
+        };
+        let what = format!("the unknown field {}", short(&json!(field)));
+        let rule = "it might change what is computed";
+        return Err(Error::input(what, short(value), rule, cure));
+    }
+    Ok(())
+}
+/// A value for a message of one line.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+fn rule(
+    holds: bool, field: &str, value: impl Display, rule: impl Display,
+) -> Result<()> {
+    error::rule(holds, field, value, rule, CURE)
+}
+/// A size; `absent` is its value where the field or its value is missing.
+fn size(
+    json: &Map<String, Value>, field: &str, absent: Option<usize>,
+) -> Result<usize> {
+    let value = json.get(field).unwrap_or(&Value::Null);
+    let given = value.as_u64().and_then(|n| n.try_into().ok());
+    let valid = if value.is_null() { absent } else { given };
+    let shown =
+        if json.contains_key(field) { &short(value) } else { "missing" };
+    rule(valid.is_some(), field, shown, "it has to be a whole number")?;
+    Ok(valid.unwrap_or_default())
+}
+/// A real number, or `absent`.
+fn number(json: &Map<String, Value>, field: &str, absent: f64) -> Result<f64> {
+    let value = json.get(field).unwrap_or(&Value::Null);
+    let valid = if value.is_null() { Some(absent) } else { value.as_f64() };
+    rule(valid.is_some(), field, short(value), "it has to be a number")?;
+    Ok(valid.unwrap_or_default())
+}
+/// The rotary base: at the top level (transformers 4) or one level down (5).
+fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
+    let mut found = json.get("rope_theta").filter(|v| !v.is_null());
+    for parent in ["rope_parameters", "rope_scaling"] {
+        let inner = match json.get(parent) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(inner)) => inner,
+            Some(other) => {
+                return rule(false, parent, short(other), "it is an object")
+                    .map(|()| f64::NAN);
+            }
+        };
+        for (field, value) in inner {
+            let ours = match field.as_str() {
+                "rope_theta" => {
+                    value.as_f64() == found.unwrap_or(value).as_f64()
+                }
+                "rope_type" | "type" => value == "default" || value.is_null(),
+                "partial_rotary_factor" => value.as_f64() == Some(1.0),
+                _ => false,
+            };
+            let why = match (field.as_str(), found) {
+                ("rope_theta", Some(v)) => format!("another one says {v}"),
+                _ => "the only rotary positions here are the default ones, \
+                      {\"rope_theta\": …, \"rope_type\": \"default\"}"
+                    .into(),
+            };
+            rule(ours, &format!("{parent}.{field}"), short(value), why)?;
+            if field == "rope_theta" {
+                found = Some(value);
+            }
+        }
+    }
+    let one = found.map(|v| ("rope_theta".to_string(), v.clone()));
+    number(&one.into_iter().collect(), "rope_theta", 1e6)
+}
