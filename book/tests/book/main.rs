@@ -589,6 +589,36 @@ fn figures_are_drawn_once() -> Result<()> {
     Ok(())
 }
 
+/// Each module of the tool uses only those above it in `lib.rs`.
+#[test]
+fn imports_point_down() -> Result<()> {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tool");
+    let list = fs::read_to_string(tool.join("lib.rs"))?;
+    let modules: Vec<&str> = list
+        .lines()
+        .filter_map(|l| l.trim_start_matches("pub ").strip_prefix("mod "))
+        .filter_map(|l| l.strip_suffix(';'))
+        .collect();
+    assert!(modules.len() > 15, "{modules:?}");
+    for (turn, module) in modules.iter().enumerate().skip(1) {
+        let text = fs::read_to_string(tool.join(format!("{module}.rs")))?;
+        for uses in text.split("crate::").skip(1) {
+            // One name, or several in braces.
+            let end = uses.find([';', '}']).unwrap_or(uses.len());
+            let uses = uses[..end].strip_prefix('{').unwrap_or(&uses[..end]);
+            for name in uses.split(',') {
+                let name = name.trim().split("::").next().unwrap_or_default();
+                let below = modules[..turn].contains(&name);
+                assert!(
+                    below || !modules.contains(&name),
+                    "{module} uses {name}, which stands below it in lib.rs"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_good_book_has_no_dead_links() -> Result<()> {
     let tree = Tree::new()?;
