@@ -1,10 +1,9 @@
 //! Chapter: model. Hugging Face's `config.json`, both ways.
 
 use crate::config::{CURE, Config};
-use crate::error::{self, Error, Result};
+use crate::error::{Error, Result, rule};
 use crate::file;
 use serde_json::{Map, Value, json};
-use std::fmt::Display;
 use std::path::Path;
 use strsim::levenshtein;
 
@@ -98,7 +97,7 @@ impl Config {
         for (field, allowed, why) in FIXED {
             let value = json.get(field).unwrap_or(&Value::Null);
             let ours = allowed.contains(&value.to_string().as_str());
-            rule(value.is_null() || ours, field, short(value), why)?;
+            rule(value.is_null() || ours, field, short(value), why, CURE)?;
         }
         let heads = size(&json, "num_attention_heads", None)?;
         let hidden = size(&json, "hidden_size", None)?;
@@ -126,7 +125,7 @@ impl Config {
                 "without head_dim it has to be divisible by \
                  num_attention_heads, which is {heads}"
             );
-            rule(divides, "hidden_size", hidden, why)?;
+            rule(divides, "hidden_size", hidden, why, CURE)?;
         }
         config.validate()?;
         Ok(config)
@@ -154,7 +153,7 @@ impl Config {
             "output_router_logits": false,
             "pad_token_id": null,
             "rms_norm_eps": self.rms_eps,
-            "rope_theta": self.rope_theta, // 4 overlooks rope_parameters
+            "rope_theta": self.rope_theta, // all that transformers 4 reads
             "router_aux_loss_coef": self.aux,
             "router_jitter_noise": 0.0,
             "sliding_window": null,
@@ -214,11 +213,6 @@ fn short(value: &Value) -> String {
         None => text,
     }
 }
-fn rule(
-    holds: bool, field: &str, value: impl Display, rule: impl Display,
-) -> Result<()> {
-    error::rule(holds, field, value, rule, CURE)
-}
 /// A size; `absent` is its value where the field or its value is missing.
 fn size(
     json: &Map<String, Value>, field: &str, absent: Option<usize>,
@@ -228,14 +222,14 @@ fn size(
     let valid = if value.is_null() { absent } else { given };
     let shown =
         if json.contains_key(field) { &short(value) } else { "missing" };
-    rule(valid.is_some(), field, shown, "it has to be a whole number")?;
+    rule(valid.is_some(), field, shown, "it has to be a whole number", CURE)?;
     Ok(valid.unwrap_or_default())
 }
 /// A real number, or `absent`.
 fn number(json: &Map<String, Value>, field: &str, absent: f64) -> Result<f64> {
     let value = json.get(field).unwrap_or(&Value::Null);
     let valid = if value.is_null() { Some(absent) } else { value.as_f64() };
-    rule(valid.is_some(), field, short(value), "it has to be a number")?;
+    rule(valid.is_some(), field, short(value), "it has to be a number", CURE)?;
     Ok(valid.unwrap_or_default())
 }
 /// The rotary base: at the top level (transformers 4) or one level down (5).
@@ -246,8 +240,14 @@ fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
             None | Some(Value::Null) => continue,
             Some(Value::Object(inner)) => inner,
             Some(other) => {
-                return rule(false, parent, short(other), "it is an object")
-                    .map(|()| f64::NAN);
+                return rule(
+                    false,
+                    parent,
+                    short(other),
+                    "it is an object",
+                    CURE,
+                )
+                .map(|()| f64::NAN);
             }
         };
         for (field, value) in inner {
@@ -265,7 +265,7 @@ fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
                       {\"rope_theta\": …, \"rope_type\": \"default\"}"
                     .into(),
             };
-            rule(ours, &format!("{parent}.{field}"), short(value), why)?;
+            rule(ours, format!("{parent}.{field}"), short(value), why, CURE)?;
             if field == "rope_theta" {
                 found = Some(value);
             }
