@@ -8,7 +8,6 @@ use crate::kernel::simd::Buffer;
 use crate::layer::{Context, Layer, Shape, Totals, buffer};
 use crate::nn::embedding::{embedding_backward, embedding_forward};
 use crate::nn::linear::{Linear, LinearActs};
-use crate::nn::loss::Loss;
 use crate::nn::rmsnorm::{RmsNorm, RmsNormActs};
 use crate::nn::rope::Rope;
 use crate::params::{Builder, Init, Layout, Param, ParamGrads, Params, Role};
@@ -20,13 +19,13 @@ use std::sync::Arc;
 ///
 /// ```
 /// use moe_by_hand::{config::Config, layer::Shape, model::Model};
-/// use moe_by_hand::nn::loss::CrossEntropy;
+/// use moe_by_hand::nn::loss::{CrossEntropy, Loss};
 /// let m = Model::new(Config::preset("tiny").unwrap()).unwrap();
 /// let (p, shape) = (m.layout.zeros(), Shape { batch: 1, time: 2 });
 /// let mut a = m.acts(shape, false);
 /// m.forward(&p, &[7, 3], &mut a);
 /// // All weights 0: every token is as likely as any other, ln V nats each.
-/// let sum: f64 = m.loss(&CrossEntropy, &[3, 9], &mut a);
+/// let sum: f64 = CrossEntropy.forward(&mut a.lse, &a.head.y, &[3, 9]);
 /// approx::assert_abs_diff_eq!(sum, 2.0 * 1000f64.ln(), epsilon = 1e-12);
 /// ```
 #[derive(Clone, Debug)]
@@ -60,14 +59,17 @@ pub struct ModelActs<T, A> {
     pub norm: RmsNormActs<T>,
     /// Logits: [n, v]
     pub head: LinearActs<T>,
-    /// What the loss keeps of each row; cross-entropy its log-sum-exp: [n]
+    /// What the loss keeps of each row, set by
+    /// [`Loss::forward`](crate::nn::loss::Loss::forward); cross-entropy keeps
+    /// its log-sum-exp: [n]
     pub lse: Buffer<T>,
 }
 /// Gradients of [`ModelActs`]; one block's worth serves all blocks in turn.
 pub struct ModelGrads<T, A> {
     /// The gradients of the blocks' second outputs; set by the caller.
     pub totals: Vec<Totals<T>>,
-    /// The gradient of the logits, set by [`Model::loss_backward`].
+    /// The gradient of the logits; set by the caller, by
+    /// [`Loss::backward`](crate::nn::loss::Loss::backward).
     pub head: LinearActs<T>,
     block: A,
     /// [n, d]
@@ -173,7 +175,7 @@ impl<B: Layer> Model<B> {
         }
     }
 
-    /// Sets `a` up to the logits.  tokens: [n]
+    /// Sets `a` up to the logits; the rest is a loss's.  tokens: [n]
     ///
     /// # Panics
     /// If a token is not below v, or there are not as many as in the shape.
@@ -199,26 +201,6 @@ impl<B: Layer> Model<B> {
         let x = &a.stream[self.blocks.len() * nd..];
         self.norm.forward(p, x, &mut a.norm);
         self.head.forward(p, &a.norm.y, &mut a.head); // eq: model-forward
-    }
-    /// Sets the rest of `a`; returns the loss summed over the rows.
-    /// targets: [n]
-    ///
-    /// # Panics
-    /// If a target is not below v, or there are not as many as rows.
-    #[track_caller]
-    pub fn loss<T: Real>(
-        &self, loss: &impl Loss, targets: &[usize], a: &mut Acts<T, B>,
-    ) -> T {
-        loss.forward(&mut a.lse, &a.head.y, targets)
-    }
-    /// Sets the gradient of the logits, given that of [`Model::loss`].
-    #[track_caller]
-    pub fn loss_backward<T: Real>(
-        &self, loss: &impl Loss, targets: &[usize], a: &Acts<T, B>,
-        g: &mut Grads<T, B>, dsum: T,
-    ) {
-        // sum = loss(logits)
-        loss.backward(&mut g.head.y, &a.head.y, &a.lse, targets, dsum);
     }
     /// Sets the rest of `g`; adds to `dp`. On entry `g.head.y` and `g.totals`
     /// are the gradients of the outputs.

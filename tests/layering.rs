@@ -19,7 +19,7 @@ use std::{env, fs};
 use tree::Crate;
 
 /// Where the library may have `unsafe`.
-const UNSAFE: [&str; 1] = ["src/kernel/simd/"];
+const UNSAFE: &str = "src/kernel/simd/";
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -229,14 +229,13 @@ fn unsafe_lines(tokens: TokenStream) -> Vec<usize> {
 /// `unsafe` where it does not belong. That each has its `// SAFETY:` is what
 /// clippy's `undocumented_unsafe_blocks` looks after.
 fn unsafe_elsewhere(file: &str, text: &str) -> Vec<String> {
-    if UNSAFE.iter().any(|u| file.starts_with(u)) {
+    if file.starts_with(UNSAFE) {
         return vec![];
     }
     let say = |line| {
         format!(
-            "{file}:{line}: `unsafe` stands in {} only; move it there, or do \
-             without",
-            UNSAFE[1]
+            "{file}:{line}: `unsafe` stands in {UNSAFE} only; move it there, \
+             or do without"
         )
     };
     unsafe_lines(text.parse().expect(file)).into_iter().map(say).collect()
@@ -500,9 +499,8 @@ fn unsafe_elsewhere_is_found() {
               move it there, or do without"],
             "{text}"
         );
-        for file in UNSAFE {
-            assert_eq!(unsafe_elsewhere(file, text), [""; 0]);
-        }
+        let home = format!("{UNSAFE}avx2.rs");
+        assert_eq!(unsafe_elsewhere(&home, text), [""; 0]);
     }
     let harmless = "// unsafe\n#![deny(unsafe_op_in_unsafe_fn)]\n\
                     const S: &str = \"unsafe\";";

@@ -21,7 +21,7 @@ use moe_by_hand::kernel::softmax::{
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
-use moe_by_hand::nn::loss::CrossEntropy;
+use moe_by_hand::nn::loss::{CrossEntropy, Loss};
 use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
 use moe_by_hand::nn::moe::combine_backward;
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
@@ -676,7 +676,7 @@ const MEASURED: f64 = 15.0;
 fn loss_of(m: &Model, p: &Params<f32>, s: Shape, b: Batch) -> f32 {
     let mut a = m.acts::<f32>(s, false);
     m.forward(p, b.tokens, &mut a);
-    m.loss(&CrossEntropy, b.targets, &mut a)
+    CrossEntropy.forward(&mut a.lse, &a.head.y, b.targets)
 }
 
 #[test]

@@ -101,10 +101,3 @@ pub fn router_losses<T: Real>(t: &Totals<T>) -> [T; 2] {
     let balance = balance_forward(&t.count, &t.load, t.rows, t.top_k);
     [balance, z_loss_forward(t.squares, t.rows)]
 }
-/// Sets the gradients of the totals, given those of [`router_losses`].
-pub fn router_losses_backward<T: Real>(
-    dt: &mut Totals<T>, t: &Totals<T>, dbalance: T, dsquares: T,
-) {
-    balance_backward(&mut dt.load, &t.count, t.rows, t.top_k, dbalance);
-    dt.squares = dsquares;
-}

@@ -6,7 +6,7 @@ use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, add_to};
 use crate::layer::{Context, Layer, Shape, Totals};
 use crate::model::{Acts, Batch, Grads, Model};
-use crate::nn::balance::{router_losses, router_losses_backward};
+use crate::nn::balance::{balance_backward, router_losses};
 use crate::nn::loss::{CrossEntropy, Loss};
 use crate::params::{ParamGrads, Params};
 use crate::real::Real;
@@ -157,7 +157,8 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
         self.shards.par_iter_mut().enumerate().for_each(|(shard, s)| {
             s.a.context = Context { shard, ..context };
             m.forward(p, &b.tokens[s.rows.clone()], &mut s.a);
-            s.sum = m.loss(loss, &b.targets[s.rows.clone()], &mut s.a);
+            let (targets, a) = (&b.targets[s.rows.clone()], &mut s.a);
+            s.sum = loss.forward(&mut a.lse, &a.head.y, targets);
         });
         // In the order of the shards, whichever was done first.
         let sum: T = self.shards.iter().map(|s| s.sum).sum();
@@ -185,7 +186,8 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             [self.coef.ce, self.coef.z].map(|c| T::of(scale * c / n));
         let daux = T::of(scale * self.coef.aux);
         for (d, t) in self.dtotals.iter_mut().zip(&self.totals) {
-            router_losses_backward(d, t, daux, dz);
+            balance_backward(&mut d.load, &t.count, t.rows, t.top_k, daux);
+            d.squares = dz;
         }
         let dtotals = &self.dtotals;
         self.shards.par_iter_mut().for_each(|s| {
@@ -193,7 +195,8 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
                 d.set_sums(all);
             }
             let targets = &b.targets[s.rows.clone()];
-            m.loss_backward(loss, targets, &s.a, &mut s.g, dce);
+            let (dz, z) = (&mut s.g.head.y, &s.a.head.y);
+            loss.backward(dz, z, &s.a.lse, targets, dce);
             let tokens = &b.tokens[s.rows.clone()];
             m.backward(p, tokens, &mut s.a, &mut s.g, &mut s.dp);
         });

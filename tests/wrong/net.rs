@@ -9,7 +9,7 @@ use moe_by_hand::layer::{Layer, Shape};
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::nn::balance::balance_backward;
 use moe_by_hand::nn::embedding::embedding_backward;
-use moe_by_hand::nn::loss::{CrossEntropy, cross_entropy_backward};
+use moe_by_hand::nn::loss::{CrossEntropy, Loss, cross_entropy_backward};
 use moe_by_hand::params::{ParamGrads, Params, Role};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
@@ -105,7 +105,7 @@ impl Net {
         let (m, n, d) = (&self.model, SHAPE.rows(), self.model.config.hidden);
         let mut a = m.acts(SHAPE, false);
         m.forward(p, &TOKENS, &mut a);
-        m.loss(&CrossEntropy, &TARGETS, &mut a);
+        CrossEntropy.forward(&mut a.lse, &a.head.y, &TARGETS);
         let mut dp = m.layout.grads();
         let (mut dz, mut du) = (m.head.acts(SHAPE), m.norm.acts(SHAPE));
         let mut dx = vec![f64::NAN; n * d];

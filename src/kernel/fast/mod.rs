@@ -1,5 +1,5 @@
-//! The f32 twins of kernels that a compiler does not vectorize by itself,
-//! because they sum or because they call `exp`.
+//! Chapter: simd. The f32 twins of kernels that a compiler does not vectorize
+//! by itself, because they sum or because they call `exp`.
 //!
 //! Each computes what the plain kernel of the same name computes, whole rows
 //! at a time, so that the instruction set is entered once for many rows; its
@@ -18,10 +18,10 @@ mod exp;
 mod lanes;
 
 mod activation;
+mod softmax;
 mod loss;
 mod moe;
 mod rmsnorm;
-mod softmax;
 mod vector;
 
 pub(crate) use gate::twin;

@@ -2,6 +2,9 @@
 //! subcommand.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../../../../tests/edit/mod.rs"]
+mod edit;
+mod start;
 mod bench_report;
 mod converge;
 mod generate;
@@ -11,6 +14,3 @@ mod oracle;
 mod train;
 
 // What they share; a directory to spoil, with the library's tests too.
-#[path = "../../../../../tests/edit/mod.rs"]
-mod edit;
-mod start;
