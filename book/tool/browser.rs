@@ -102,14 +102,14 @@ fn installed() -> Option<&'static str> {
 
 /// The book's pages, and one page of the sources.
 fn pages(html: &Path) -> Result<Vec<String>> {
-    let mut pages = Vec::new();
-    for entry in std::fs::read_dir(html)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".html") && name != "toc.html" && name != "404.html" {
-            pages.push(name);
-        }
-    }
-    pages.sort();
+    let mut pages = registry::files(html, "", "html")?;
+    pages.retain(|p| !p.contains('/') && p != "toc.html" && p != "404.html");
+    // An old address only leads on.
+    let leads_on = |page: &String| {
+        let text = std::fs::read_to_string(html.join(page));
+        text.is_ok_and(|t| t.contains("http-equiv=\"refresh\""))
+    };
+    pages.retain(|page| !leads_on(page));
     pages.push("source/src/lib.rs.html".into());
     Ok(pages)
 }
