@@ -446,6 +446,10 @@ fn line_ends_change_nothing() -> Result<()> {
     other.edit(WHY, "\\lvert x \\rvert", "\\lvret x \\rvert")?;
     let fault = make::check(other.root()).expect_err("no such command");
     assert!(format!("{fault:#}").contains("why.md:23: "), "{fault:#}");
+    other.edit(WHY, "\\lvret x \\rvert", "\\lvert x \\rvert")?;
+    other.edit(WHY, "\\sqrt{\\tfrac12", "\\sqtr{\\tfrac12")?;
+    let fault = make::check(other.root()).expect_err("no such command");
+    assert!(format!("{fault:#}").contains("why.md:29: "), "{fault:#}");
     Ok(())
 }
 

@@ -37,7 +37,7 @@ fn line_ends() {
         let sources = registry::Sources::load(&tree.root).expect("Rust");
         let target = "src/nn/moe.rs::Moe".parse().expect("a target");
         let (source, item) = sources.find(&target).expect("an item");
-        source.text_of(item)
+        (source.text_of(item), source.text.clone())
     };
     let text = quoted(&tree);
     tree.crlf();
