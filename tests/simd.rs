@@ -13,7 +13,9 @@ use moe_by_hand::kernel::matrix::{
 };
 use moe_by_hand::kernel::normal::fill_normal_with;
 use moe_by_hand::kernel::product::matmul_with;
-use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
+use moe_by_hand::kernel::simd::{
+    ALIGN, Buffer, Isa, IsaError, Kernel, Simd, bytes,
+};
 use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, causal_softmax_forward, softmax_forward,
 };
@@ -979,4 +981,46 @@ fn strides_around_a_vector() {
             }
         }
     }
+}
+
+// Buffers ---------------------------------------------------------------------
+
+#[test]
+fn buffers_are_aligned() {
+    fn look<T: Copy + PartialEq + std::fmt::Debug>(value: T) {
+        for len in [0, 1, 2, 3, 15, 16, 17, 1000, 4096] {
+            let mut x = Buffer::new(len, value);
+            assert_eq!(x.as_ptr().addr() % ALIGN, 0, "{len}");
+            assert!(x.len() == len && x.iter().all(|&v| v == value));
+            let (copy, vec) = (x.clone(), x.to_vec());
+            assert_eq!((&copy, &Buffer::from(vec)), (&x, &x), "{len}");
+            x.fill(value);
+            assert!(copy.is_empty() || copy.as_ptr() != x.as_ptr());
+        }
+        let none = Buffer::<T>::default();
+        assert!(none.is_empty() && none.clone() == none);
+    }
+    look(1.5f32);
+    look(-2.5f64);
+    look(7usize);
+    look(7u8);
+    look(());
+}
+#[test]
+fn sizes_are_counted_and_nothing_else() {
+    let inner = || bytes(|| Buffer::new(usize::MAX / 8, 0.0)).0;
+    let (all, (one, two, x)) = bytes(|| {
+        let x = Buffer::new(3, 0u8);
+        (inner(), inner(), x)
+    });
+    assert_eq!((one, two), ((usize::MAX / 8 * 8) as u64, one));
+    assert_eq!(all, u64::MAX, "the inner ones count, and do not overflow");
+    assert!(x.is_empty(), "no memory");
+    // A panic inside leaves no count behind.
+    let panics = catch_unwind(|| bytes(|| panic!("on purpose")));
+    assert!(panics.is_err());
+    assert_eq!(Buffer::new(3, 1).len(), 3, "memory again");
+    // What no address space holds is a panic, not a wrap-around.
+    let huge = catch_unwind(|| Buffer::new(usize::MAX / 2, 0.0f64));
+    assert!(huge.is_err());
 }
