@@ -900,27 +900,26 @@ fn hostile(isa: Isa, [m, k, n]: [usize; 3], t: [bool; 2], op: Op) -> bool {
     const GUARD: f32 = -77.25;
     let what = format!("{isa} {m} {k} {n} {t:?} {op:?}");
     let (a, b) = (random(12, 1), random(24, 2));
-    let returns =
-        |c: &mut [f32], f: &dyn Fn(MatMut<f32>, Mat<f32>, Mat<f32>)| {
-            let view = |x, transposed, rows, cols| {
-                let mut x = mat(x, 3);
-                x = if transposed { x.t() } else { x };
-                (x.rows, x.cols) = (rows, cols);
-                x
-            };
-            let (a, b) = (view(&a, t[0], m, k), view(&b, t[1], k, n));
-            let mut c = mat_mut(&mut c[5..29], 4);
-            (c.rows, c.cols) = (m, n);
-            catch_unwind(AssertUnwindSafe(|| f(c, a, b))).is_ok()
-        };
+    let view = |x, transposed, rows, cols| {
+        let mut x = mat(x, 3);
+        x = if transposed { x.t() } else { x };
+        (x.rows, x.cols) = (rows, cols);
+        x
+    };
+    let (a, b) = (view(&a, t[0], m, k), view(&b, t[1], k, n));
+    let returns = |c: &mut [f32], f: &dyn Fn(MatMut<f32>)| {
+        let mut c = mat_mut(&mut c[5..29], 4);
+        (c.rows, c.cols) = (m, n);
+        catch_unwind(AssertUnwindSafe(|| f(c))).is_ok()
+    };
     let (mut c, mut want) = ([GUARD; 40], [GUARD; 40]);
-    let fast = returns(&mut c, &|c, a, b| matmul_with(isa, c, op, a, b));
+    let fast = returns(&mut c, &|c| matmul_with(isa, c, op, a, b));
     let around = c[..5].iter().chain(&c[29..]);
     assert!(around.copied().all(|c| c == GUARD), "{what} wrote outside");
     if [m, k, n].contains(&0) {
         return fast; // nothing is read
     }
-    let plain = returns(&mut want, &|c, a, b| matmul_plain(c, op, a, b));
+    let plain = returns(&mut want, &|c| matmul_plain(c, op, a, b));
     assert_eq!(fast, plain, "{what}");
     // Rows that overlap have no order among them.
     if plain && n <= 4 {
