@@ -253,6 +253,19 @@ fn resume_wants_the_same_run() {
 }
 
 #[test]
+fn there_is_no_step_past_the_last() {
+    let file = dir("past").join(checkpoint::FILE);
+    let mut t = trainer(Options { steps: 2, ..options() });
+    t.step().unwrap();
+    t.step().unwrap();
+    let theta = t.params.clone();
+    fails(t.step(), "the step is 3, but the run has 2; ");
+    assert!(t.params == theta && t.steps_done() == 2, "nothing moved");
+    t.save(&file).unwrap();
+    Checkpoint::read(&file).unwrap();
+}
+
+#[test]
 fn a_damaged_checkpoint_is_one_line() {
     let file = dir("damaged").join(checkpoint::FILE);
     trainer(options()).save(&file).unwrap();
