@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::real::Real;
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -42,18 +42,17 @@ pub fn write(
     let hashes = serde_json::to_string(&hashes)?;
     let mut meta: BTreeMap<&str, &str> = meta.iter().copied().collect();
     meta.insert(HASHES, &hashes);
+    let mut json = format!("{{\"__metadata__\":{}", json!(meta));
     let mut end = 0;
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".into(), json!(meta));
     for (name, shape) in tensors {
         let start = end;
         end += 4 * shape.iter().product::<usize>();
-        let offsets = [start, end];
-        let info =
-            json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
-        header.insert(name.clone(), info);
+        let (dtype, shape) = (Dtype::F32, shape.clone());
+        let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
+        let info = serde_json::to_string(&info)?;
+        json += &format!(",{}:{info}", json!(name));
     }
-    let mut json = serde_json::to_vec(&header)?;
+    let mut json = (json + "}").into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');
     w.write_all(&(json.len() as u64).to_le_bytes())?;
     w.write_all(&json)?;
