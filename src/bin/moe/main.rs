@@ -3,6 +3,7 @@
 mod defaults;
 mod output;
 mod progress;
+mod watch;
 mod bench_report;
 mod check;
 mod converge;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         }
         Err(e) => e.exit(),
     };
-    if let Err(e) = Isa::chosen() {
+    if let Err(e) = Isa::asked() {
         eprintln!("moe: {e}");
         return ExitCode::from(2);
     }
