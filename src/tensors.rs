@@ -3,11 +3,13 @@
 
 use crate::error::{Error, Result};
 use crate::real::Real;
+use crate::{file, json, system};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Writes the head of a safetensors file, for F32 tensors that follow in this
@@ -57,6 +59,8 @@ pub struct Tensors {
     start: u64,
     header: Metadata,
 }
+/// Bytes of the longest header: the format's own limit.
+const HEADER: u64 = 100_000_000;
 impl Tensors {
     /// Reads the header and compares it with the length of the file.
     ///
@@ -65,38 +69,48 @@ impl Tensors {
     pub fn open(path: &Path) -> Result<Self> {
         let cure = "check the path and its permissions";
         let io = |e| Error::io(path, e, cure);
-        let mut file = File::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
-        let broken = |value: String, rule: String| {
+        let (mut file, len) = file::open(path, file::ANY)?;
+        let broken = |rule: String| {
+            let value = format!("{len} bytes long");
             let cure = "copy it again, it is cut off or no safetensors file";
-            Error::input(path.display(), value, rule, cure)
+            Err(Error::input(path.display(), value, rule, cure))
         };
-        let bytes = |n: u64| format!("{n} bytes long");
-        let mut first = [0; 8];
-        if len < 8 {
-            let rule = "a safetensors file starts with 8 bytes".into();
-            return Err(broken(bytes(len), rule));
+        if len < 9 {
+            let rule = "a safetensors file starts with 8 bytes and `{`";
+            return broken(rule.into());
         }
+        let mut first = [0; 9];
         file.read_exact(&mut first).map_err(io)?;
-        let header = u64::from_le_bytes(first);
+        let [length @ .., brace] = first;
+        let header = u64::from_le_bytes(length);
         if header > len - 8 {
-            let rule = format!("its header claims {header} bytes of it");
-            return Err(broken(bytes(len), rule));
+            return broken(format!("its header claims {header} bytes of it"));
         }
+        if brace != b'{' || header == 0 {
+            return broken("its header does not begin with `{`".into());
+        }
+        if header > HEADER {
+            return broken(format!(
+                "its header claims {header} bytes, and the format allows \
+                 {HEADER}"
+            ));
+        }
+        // Measured: a table of many small tensors is 4 times its JSON.
+        system::check(format!("the header of {}", path.display()), 6 * header)?;
+        let mut json = vec![brace; header as usize];
+        file.read_exact(&mut json[1..]).map_err(io)?;
+        let read: Metadata = match json::parse(&json) {
+            Ok(read) => read,
+            Err(e) => {
+                return broken(format!("its header cannot be read ({e})"));
+            }
+        };
         let start = 8 + header;
-        // At most as long as the file, so that no claim allocates.
-        let mut json = vec![0; header as usize];
-        file.read_exact(&mut json).map_err(io)?;
-        let header: Metadata = serde_json::from_slice(&json).map_err(|e| {
-            let rule = format!("its header cannot be read ({e})");
-            broken(bytes(len), rule)
-        })?;
-        let end = start.saturating_add(header.data_len() as u64);
+        let end = start.saturating_add(read.data_len() as u64);
         if end != len {
-            let rule = format!("its header describes {end} bytes");
-            return Err(broken(bytes(len), rule));
+            return broken(format!("its header describes {end} bytes"));
         }
-        Ok(Self { path: path.into(), file, start, header })
+        Ok(Self { path: path.into(), file, start, header: read })
     }
     /// An error about one tensor of this file.
     pub fn wrong(
@@ -126,11 +140,11 @@ impl Tensors {
     pub fn dtype(&self, name: &str) -> Option<Dtype> {
         self.header.info(name).map(|i| i.dtype)
     }
-    /// The bytes of a tensor that has this shape and one of these types.
-    fn bytes(
+    /// The entry of a tensor that has this shape and one of these types.
+    fn entry(
         &self, name: &str, shape: &[usize], types: &[Dtype],
-    ) -> Result<(Dtype, Vec<u8>)> {
-        let cure = "correct the config, or take the file it belongs to";
+    ) -> Result<&TensorInfo> {
+        let cure = "take the config that belongs to this file";
         let Some(info) = self.header.info(name) else {
             let rule = format!("a tensor of shape {shape:?} is needed");
             return Err(self.wrong(name, "missing", rule, cure));
@@ -147,23 +161,41 @@ impl Tensors {
             let cure = "convert the file";
             return Err(self.wrong(name, info.dtype, rule, cure));
         }
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
+        Ok(info)
+    }
+    /// The bytes of some elements of a tensor, which become numbers of so many
+    /// bytes each: both have to fit into memory.
+    fn bytes(
+        &self, name: &str, info: &TensorInfo, part: Range<usize>, each: usize,
+    ) -> Result<Vec<u8>> {
+        let size = info.dtype.bitsize() / 8;
+        let need = part.len() as u64 * (size + each) as u64;
+        system::check(format!("{name} of {}", self.path.display()), need)?;
+        let mut bytes = vec![0; part.len() * size];
+        let from = info.data_offsets.0 + part.start * size;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.start + from as u64))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(|e| Error::io(&self.path, e, "read it again"))?;
-        Ok((info.dtype, bytes))
+        Ok(bytes)
     }
     /// The values of a tensor that has this shape and one of these types.
     ///
     /// # Errors
-    /// If it is missing, or has another shape or type.
+    /// If it is missing, has another shape or type, or memory is too small.
     pub fn numbers<T: Real>(
         &self, name: &str, shape: &[usize], types: &[Dtype],
     ) -> Result<(Dtype, Vec<T>)> {
-        let (dtype, b) = self.bytes(name, shape, types)?;
-        let numbers = match dtype {
+        let info = self.entry(name, shape, types)?;
+        let all = 0..shape.iter().product();
+        Ok((info.dtype, self.values(name, info, all)?))
+    }
+    /// Some elements of a tensor, as numbers.
+    fn values<T: Real>(
+        &self, name: &str, info: &TensorInfo, part: Range<usize>,
+    ) -> Result<Vec<T>> {
+        let b = self.bytes(name, info, part, size_of::<T>())?;
+        Ok(match info.dtype {
             Dtype::F64 => values(&b, |b| T::of(f64::from_le_bytes(b))),
             Dtype::F32 => values(&b, |b| T::of(f32::from_le_bytes(b).into())),
             Dtype::BF16 => values(&b, |[a, b]| {
@@ -176,8 +208,7 @@ impl Tensors {
                 let cure = "convert the file";
                 return Err(self.wrong(name, other, "it is not read", cure));
             }
-        };
-        Ok((dtype, numbers))
+        })
     }
     /// The values of a floating-point tensor of this shape.
     ///
@@ -186,8 +217,23 @@ impl Tensors {
     pub fn floats<T: Real>(
         &self, name: &str, shape: &[usize],
     ) -> Result<Vec<T>> {
-        let types = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
-        Ok(self.numbers(name, shape, &types)?.1)
+        Ok(self.numbers(name, shape, &FLOATS)?.1)
+    }
+    /// Some values, one after another, of a floating-point tensor of this
+    /// shape.
+    ///
+    /// # Errors
+    /// As [`Tensors::floats`].
+    ///
+    /// # Panics
+    /// If the part goes beyond the shape.
+    pub fn part<T: Real>(
+        &self, name: &str, shape: &[usize], part: Range<usize>,
+    ) -> Result<Vec<T>> {
+        let info = self.entry(name, shape, &FLOATS)?;
+        let n = shape.iter().product();
+        assert!(part.end <= n, "{name}: {part:?} of {n} values");
+        self.values(name, info, part)
     }
     /// The values of a tensor of whole numbers of this shape, each below
     /// `end`.
@@ -198,7 +244,9 @@ impl Tensors {
     pub fn indices(
         &self, name: &str, shape: &[usize], end: usize,
     ) -> Result<Vec<usize>> {
-        let (_, b) = self.bytes(name, shape, &[Dtype::I64])?;
+        let info = self.entry(name, shape, &[Dtype::I64])?;
+        let all = 0..shape.iter().product();
+        let b = self.bytes(name, info, all, 3 * size_of::<usize>())?;
         let all: Vec<i64> = values(&b, i64::from_le_bytes);
         let valid = |(at, v): (usize, i64)| {
             usize::try_from(v).ok().filter(|&v| v < end).ok_or_else(|| {
@@ -213,6 +261,8 @@ impl Tensors {
         all.into_iter().enumerate().map(valid).collect()
     }
 }
+/// Types whose values may be weights.
+const FLOATS: [Dtype; 4] = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
 /// Reads numbers of N bytes each.
 fn values<const N: usize, T>(b: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
     b.as_chunks().0.iter().map(|&b| f(b)).collect()

@@ -168,7 +168,7 @@ impl Config {
     /// # Errors
     /// As there, naming the file too; and if it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = file::read(path)?;
+        let text = file::read(path, file::SMALL)?;
         let there = |what: &str| format!("{what} in {}", path.display());
         let text = String::from_utf8(text).map_err(|e| {
             Error::input(there("the text"), e, "JSON is UTF-8", AS_HF)

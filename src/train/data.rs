@@ -106,7 +106,7 @@ impl Text {
     }
 }
 fn read_utf8(path: &Path) -> Result<Vec<u8>> {
-    let bytes = file::read(path)?;
+    let bytes = file::read(path, file::ANY)?;
     match std::str::from_utf8(&bytes) {
         Ok(_) => Ok(bytes),
         Err(e) => Err(Error::input(

@@ -104,7 +104,7 @@ pub fn read(path: &Path) -> Result<Vec<Line>> {
     if !path.exists() {
         return Ok(vec![]);
     }
-    let bytes = file::read(path)?;
+    let bytes = file::read(path, file::ANY)?;
     let text = String::from_utf8_lossy(&bytes);
     let whole = text.split_inclusive('\n').filter(|l| l.ends_with('\n'));
     Ok(whole.map_while(|l| serde_json::from_str(l).ok()).collect())
