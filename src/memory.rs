@@ -8,14 +8,14 @@ pub use crate::system::{available, check, human};
 pub fn weights<T>(c: &Config) -> u64 {
     c.total().saturating_mul(size_of::<T>() as u64)
 }
-/// Bytes that [`load`] takes: θ, the rotary table, and the largest tensor on
-/// its way, as bytes (of up to f64) and as numbers.
+/// Bytes that [`load`] takes: the table of θ, θ, and the largest tensor on its
+/// way, as bytes (of up to f64) and as numbers.
 ///
 /// [`load`]: crate::hf::load
 pub fn loading<T>(c: &Config) -> u64 {
     let [d, v, f] = [c.hidden, c.vocab, c.intermediate].map(|n| n as u128);
     let largest = d * v.max(f) * (8 + size_of::<T>() as u128);
-    let all = u128::from(weights::<T>(c)) + largest + rotary(c);
+    let all = u128::from(weights::<T>(c)) + largest + u128::from(table(c));
     all.try_into().unwrap_or(u64::MAX)
 }
 /// cos and sin of half a head's columns at each position, in f64.
@@ -43,8 +43,7 @@ pub fn cache(c: &Config) -> u64 {
 /// entry, a name and a place in a set for each matrix and gain.
 pub fn table(c: &Config) -> u64 {
     const ENTRY: u128 = 300; // measured: 240 for the deepest names
-    let [l, e] = [c.layers, c.experts].map(|n| n as u128);
-    let all = ENTRY * (3 + l * (7 + 3 * e)) + rotary(c);
+    let all = ENTRY * u128::from(c.tensors()) + rotary(c);
     all.try_into().unwrap_or(u64::MAX)
 }
 
