@@ -18,9 +18,11 @@ pub fn loading<T>(c: &Config) -> u64 {
     let all = u128::from(weights::<T>(c)) + largest + u128::from(table(c));
     all.try_into().unwrap_or(u64::MAX)
 }
-/// cos and sin of half a head's columns at each position, in f64.
-fn rotary(c: &Config) -> u128 {
-    8 * c.context as u128 * c.head as u128
+/// Bytes of the rotary table: cos and sin of half a head's columns at each
+/// position, in f64.
+pub fn rotary(c: &Config) -> u64 {
+    let all = 8 * c.context as u128 * c.head as u128;
+    all.try_into().unwrap_or(u64::MAX)
 }
 /// Bytes of the keys and values of a whole context, in f32.
 ///
@@ -43,7 +45,7 @@ pub fn cache(c: &Config) -> u64 {
 /// entry, a name and a place in a set for each matrix and gain.
 pub fn table(c: &Config) -> u64 {
     const ENTRY: u128 = 300; // measured: 240 for the deepest names
-    let all = ENTRY * u128::from(c.tensors()) + rotary(c);
+    let all = ENTRY * u128::from(c.tensors()) + u128::from(rotary(c));
     all.try_into().unwrap_or(u64::MAX)
 }
 

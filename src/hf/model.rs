@@ -12,7 +12,9 @@ use crate::model::Model;
 use crate::params::{Entry, Params};
 use crate::real::Real;
 use crate::tensors::{Tensors, index, write_floats, write_header};
+use crate::tokens::BYTES;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
@@ -226,6 +228,42 @@ fn other_kinds(dir: &Path) -> Result<()> {
         ));
     }
     Ok(())
+}
+/// Whether the tokens of the model in `dir` are bytes, as those that are
+/// trained here: a model that comes with a tokenizer, or whose config has the
+/// numbers of its special tokens, has a vocabulary of its own.
+///
+/// # Errors
+/// If they are not, or `config.json` cannot be read.
+pub fn check_bytes(dir: &Path, vocab: usize) -> Result<()> {
+    const TOKENIZERS: [&str; 5] = [
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "vocab.json",
+        "tekken.json",
+    ];
+    let there = |name: &&&str| dir.join(name).symlink_metadata().is_ok();
+    let path = dir.join("config.json");
+    let config = file::read(&path, file::SMALL)?;
+    let config: Value = json::parse(&config).unwrap_or_default();
+    let said = |name| config.get(name) == Some(&Value::Null);
+    let why = match TOKENIZERS.iter().find(there) {
+        Some(name) => format!("it has a tokenizer, {name}"),
+        // absent, they are Mixtral's 1 and 2
+        None if vocab > BYTES
+            && !(said("bos_token_id") && said("eos_token_id")) =>
+        {
+            format!("its {vocab} tokens begin and end with special ones")
+        }
+        None => return Ok(()),
+    };
+    Err(Error::input(
+        "--prompt",
+        "text",
+        format!("{why}, and text is read as bytes here"),
+        "give --tokens, the numbers that its tokenizer makes of the text",
+    ))
 }
 /// Writes a model that [`load`] and transformers read, in one file, with a head
 /// of its own. The same weights give the same bytes. Makes `dir` if need be.

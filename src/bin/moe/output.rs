@@ -1,7 +1,8 @@
 //! Chapter: training. Writing to a terminal, a file, or a pipe that may end.
 
-use moe_by_hand::error::{Error, Result};
+use moe_by_hand::error::{Error, Result, plain, steers};
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 /// Writes to stdout, at once; false if the reader has left, as `head` does
 /// when it has seen enough. `print!` would panic.
@@ -18,5 +19,79 @@ pub(crate) fn show(text: &str) -> Result<bool> {
 }
 /// A line on stderr. That nobody reads it is no error.
 pub(crate) fn note(line: &str) {
-    let _ = writeln!(io::stderr(), "moe: {line}");
+    let _ = writeln!(io::stderr(), "moe: {}", plain(line));
+}
+/// A path as a shell takes it back, on one line: for commands to be pasted.
+pub(crate) fn quote(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.contains(|c| steers(c) || c == char::REPLACEMENT_CHARACTER) {
+        return by_printf(path);
+    }
+    // What begins with a minus sign would be an option.
+    let text = match text.starts_with('-') {
+        true => format!("./{text}"),
+        false => text.into_owned(),
+    };
+    let safe = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    match !text.is_empty() && text.chars().all(safe) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+/// The path as what `printf` makes of escapes: for bytes that are not to be
+/// shown. `$(…)` takes newlines off the end, so what ends in one gets a `/.`.
+fn by_printf(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let first = if bytes.starts_with(b"-") { "./" } else { "" };
+    let byte = |&b: &u8| match b {
+        b if b.is_ascii_alphanumeric() || b"/._-+ ".contains(&b) => {
+            char::from(b).to_string()
+        }
+        b => format!("\\{b:03o}"),
+    };
+    let text: String = bytes.iter().map(byte).collect();
+    let last = if bytes.ends_with(b"\n") { "/." } else { "" };
+    format!("\"$(printf '{first}{text}{last}')\"")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::quote;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Runs what is suggested: the shell has to hand the name on.
+    #[test]
+    fn a_shell_takes_back_what_is_quoted() {
+        let names: [&[u8]; 14] = [
+            b"runs/a-001",
+            b"it's",
+            b"-x",
+            b"a b",
+            b"$HOME",
+            b"`id`",
+            b"~",
+            b"*",
+            b"\"",
+            b"\\",
+            b"a\nb",
+            b"-\xff'%d\x1b[31m",
+            "Grün".as_bytes(),
+            b"",
+        ];
+        for name in names {
+            let path = Path::new(OsStr::from_bytes(name));
+            let quoted = quote(path);
+            assert!(!quoted.contains(['\n', '\x1b']), "{quoted}");
+            let script = format!("printf %s {quoted}");
+            let got = Command::new("sh").args(["-c", &script]).output();
+            let got = got.expect("sh").stdout;
+            let got = got.strip_prefix(b"./").unwrap_or(&got);
+            assert_eq!(got, name, "{quoted}");
+        }
+        assert_eq!(quote(Path::new("-x")), "./-x");
+        assert_eq!(quote(Path::new("a\n")), r#""$(printf 'a\012/.')""#);
+    }
 }

@@ -1,13 +1,14 @@
 //! Chapter: training. `moe train`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::output::quote;
 use crate::progress::{Progress, say};
 use moe_by_hand::config::Config;
-use moe_by_hand::error::{Error, Result};
+use moe_by_hand::error::{Error, Result, plain};
 use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
-use moe_by_hand::tokens::Characters;
+use moe_by_hand::tokens::{Characters, harmless};
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::charts;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
@@ -275,9 +276,13 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
         c.active()
     ));
     let from = match &id.path {
-        Some(path) => path.display().to_string(),
+        Some(path) => plain(&path.to_string_lossy()),
         None => "the project's own words".into(),
     };
+    if c.tied {
+        say("the config ties the head to the embedding: here they are two \
+             matrices, and are saved as two");
+    }
     say(format!("text      {from}: {} bytes", id.bytes));
     say(format!("SHA-256   {}", id.sha256));
     say(format!(
@@ -374,20 +379,6 @@ fn sample(t: &Trainer) -> Result<()> {
     let mut d = Decoder::with_window(&t.model, t.options().seq);
     generate(&mut d, &t.params, &first, 200, &mut sampler, &mut rng, each)?;
     all += text.finish();
-    // What an untrained model writes may steer a terminal.
-    let harmless = |c: char| match c {
-        '\n' | '\t' => c,
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    let all: String = all.chars().map(harmless).collect();
-    say(format!("a sample, at temperature 0.8:\n{all}"));
+    say(format!("a sample, at temperature 0.8:\n{}", harmless(&all)));
     Ok(())
-}
-
-/// A path as a shell takes it.
-fn quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{text}'") }
 }
