@@ -88,13 +88,14 @@ impl Weights {
         })?;
         let names: BTreeSet<&String> = weight_map.values().collect();
         let mut weights = Self { files: vec![], place: HashMap::new() };
+        // Beside the index and nowhere else.
+        let beside =
+            |n: &&&String| Path::new(n).file_name() == Some(n.as_ref());
+        if let Some(name) = names.iter().find(|n| !beside(n)) {
+            let value = format!("one that names the file {name:?}");
+            return Err(wrong(value, "its files lie beside it"));
+        }
         for name in names {
-            // Beside the index and nowhere else.
-            if Path::new(name).file_name() != Some(name.as_ref()) {
-                let value = format!("one that names the file {name:?}");
-                let rule = "its files lie beside it";
-                return Err(wrong(value, rule));
-            }
             let file = Tensors::open(&dir.join(name))?;
             for tensor in file.names() {
                 let entry = weight_map.get(&tensor);
@@ -130,15 +131,21 @@ impl Weights {
     ) -> Result<()> {
         let c = &model.config;
         let (mut name, mut shape, mut at) = (hf_name(&e.name), hf_shape(e), 0);
-        if self.file(&name).is_none() {
-            let head = c.tied && e.name == "head.w";
-            let other = match joined(e, c.experts) {
-                // the same shape, since nothing is transposed in a file
-                _ if head => Some((hf_name("embed"), shape.clone(), 0)),
-                other => other,
-            };
-            if let Some(other) = other.filter(|o| self.file(&o.0).is_some()) {
-                (name, shape, at) = other;
+        let head = c.tied && e.name == "head.w";
+        let other = match joined(e, c.experts) {
+            // the same shape, since nothing is transposed in a file
+            _ if head => Some((hf_name("embed"), shape.clone(), 0)),
+            other => other,
+        };
+        if let Some(other) = other.filter(|o| self.file(&o.0).is_some()) {
+            match self.file(&name) {
+                None => (name, shape, at) = other,
+                Some(_) if head => {} // compared in the end
+                Some(file) => {
+                    let value = format!("there, and {} as well", other.0);
+                    let rule = "they are the same parameter";
+                    return Err(file.wrong(name, value, rule, "remove one"));
+                }
             }
         }
         // Where it is missing, the first file says so.
