@@ -6,35 +6,76 @@ use crate::real::Real;
 use crate::{file, json, system};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Writes the head of a safetensors file, for F32 tensors that follow in this
-/// order, each by [`write_floats`].
+/// The key in a file's metadata under which the SHA-256 of each tensor's bytes
+/// stands, in hexadecimal, as one JSON object; that of the metadata's string
+/// `x` stands there as `__metadata__.x`.
+const HASHES: &str = "sha256";
+
+/// Writes a safetensors file of F32 tensors of these names and shapes.
+///
+/// `values` writes those of the tensor of that number by [`write_floats`]; it
+/// is called twice for each, because the hashes stand before the values.
+/// The same tensors give the same bytes.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write_header(
+pub fn write(
     w: &mut dyn Write, tensors: &[(String, Vec<usize>)], meta: &[(&str, &str)],
+    values: impl Fn(usize, &mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    let mut hashes = BTreeMap::new();
+    for (i, (name, _)) in tensors.iter().enumerate() {
+        let mut hash = Hash(Sha256::new());
+        values(i, &mut hash)?;
+        hashes.insert(name.clone(), hex(&hash.0.finalize()));
+    }
+    for (key, text) in meta {
+        hashes.insert(format!("__metadata__.{key}"), sha256(text.as_bytes()));
+    }
+    let hashes = serde_json::to_string(&hashes)?;
+    let mut meta: BTreeMap<&str, &str> = meta.iter().copied().collect();
+    meta.insert(HASHES, &hashes);
     let mut end = 0;
-    let info = |(name, shape): &(String, Vec<usize>)| {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!(meta));
+    for (name, shape) in tensors {
         let start = end;
         end += 4 * shape.iter().product::<usize>();
-        let (dtype, shape) = (Dtype::F32, shape.clone());
-        let data_offsets = (start, end);
-        (name.clone(), TensorInfo { dtype, shape, data_offsets })
-    };
-    let infos = tensors.iter().map(info).collect();
-    let meta = meta.iter().map(|&(k, v)| (k.into(), v.into())).collect();
-    let header = Metadata::new(Some(meta), infos).map_err(io::Error::other)?;
+        let offsets = [start, end];
+        let info = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
+        header.insert(name.clone(), info);
+    }
     let mut json = serde_json::to_vec(&header)?;
     json.resize(json.len().next_multiple_of(8), b' ');
     w.write_all(&(json.len() as u64).to_le_bytes())?;
-    w.write_all(&json)
+    w.write_all(&json)?;
+    (0..tensors.len()).try_for_each(|i| values(i, w))
+}
+/// What is written to it is hashed.
+struct Hash(Sha256);
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+/// SHA-256 of some bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 /// Writes the values of one tensor as F32, a small buffer's worth at a time:
 /// saving needs no second copy of them.
@@ -58,6 +99,8 @@ pub struct Tensors {
     /// Where the values start.
     start: u64,
     header: Metadata,
+    /// SHA-256 of tensors, by name; files of others have none.
+    hashes: BTreeMap<String, String>,
 }
 /// Bytes of the longest header: the format's own limit.
 const HEADER: u64 = 100_000_000;
@@ -110,7 +153,36 @@ impl Tensors {
         if end != len {
             return broken(format!("its header describes {end} bytes"));
         }
-        Ok(Self { path: path.into(), file, start, header: read })
+        let mut meta = read.metadata().clone().unwrap_or_default();
+        let hashes = meta.remove(HASHES).map(|h| serde_json::from_str(&h));
+        let hashes = match hashes.transpose() {
+            Ok(hashes) => hashes.unwrap_or_default(),
+            Err(e) => {
+                let why = format!("its metadata's `{HASHES}` is not read");
+                return broken(format!("{why} ({e})"));
+            }
+        };
+        let file =
+            Self { path: path.into(), file, start, header: read, hashes };
+        for (key, text) in meta {
+            let key = format!("__metadata__.{key}");
+            file.check_hash(&key, text.as_bytes())?;
+        }
+        Ok(file)
+    }
+    /// Compares bytes with what the file says of them, if it does.
+    fn check_hash(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some(said) = self.hashes.get(name) else { return Ok(()) };
+        let is = sha256(bytes);
+        if is == *said {
+            return Ok(());
+        }
+        let value = format!("damaged, of SHA-256 {}…", &is[..8]);
+        let said = said.get(..8).unwrap_or(said).escape_debug();
+        let rule = format!("it was written with {said}…");
+        let cure = "take a copy that is whole; if a program changed it on \
+                    purpose, remove `sha256` from the file's metadata";
+        Err(self.wrong(name, value, rule, cure))
     }
     /// An error about one tensor of this file.
     pub fn wrong(
@@ -177,6 +249,10 @@ impl Tensors {
         file.seek(SeekFrom::Start(self.start + from as u64))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(|e| Error::io(&self.path, e, "read it again"))?;
+        // The hash is that of the whole.
+        if bytes.len() == info.data_offsets.1 - info.data_offsets.0 {
+            self.check_hash(name, &bytes)?;
+        }
         Ok(bytes)
     }
     /// The values of a tensor that has this shape and one of these types.

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use mdbook_driver::MDBook;
 use mdbook_katex::preprocess::KatexProcessor;
 use registry::Sources;
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// How strict to be.
@@ -34,9 +35,30 @@ pub fn root() -> Result<PathBuf> {
     Ok(top.to_path_buf())
 }
 
+/// Waits until no other process builds, and keeps others waiting: they would
+/// write to the same folders. The system frees the lock with the process.
+fn lock(root: &Path) -> Result<File> {
+    let folder = root.join("target/book");
+    fs::create_dir_all(&folder)?;
+    let mut open = OpenOptions::new();
+    let file = open.create(true).append(true).open(folder.join("lock"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("another `cargo book` is building: waiting for it");
+            file.lock()?;
+        }
+        Err(TryLockError::Error(e)) if e.kind() != ErrorKind::Unsupported => {
+            return Err(e.into());
+        }
+        _ => {}
+    }
+    Ok(file)
+}
+
 /// Builds the book of the project at `root` into `target/book/html`, whose
 /// path it returns.
 pub fn build(root: &Path, mode: Mode) -> Result<PathBuf> {
+    let _lock = lock(root)?;
     let next = root.join("target/book/next");
     let html = root.join("target/book/html");
     build_into(root, &next, mode)?;
@@ -50,6 +72,7 @@ pub fn build(root: &Path, mode: Mode) -> Result<PathBuf> {
 
 /// Builds the book and drops it: only its faults are wanted.
 pub fn check(root: &Path) -> Result<()> {
+    let _lock = lock(root)?;
     let folder = root.join("target/book/check");
     let built = build_into(root, &folder, Mode::Strict);
     if folder.exists() {
@@ -91,6 +114,7 @@ pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
     if mode == Mode::Strict {
         all_well(&rules::faults(root)?)?;
     }
+    let _lock = lock(root)?;
     let last = measure::last(root);
     if !last.current {
         let why = match last.rungs.is_empty() {

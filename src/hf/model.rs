@@ -11,7 +11,7 @@ use crate::memory;
 use crate::model::Model;
 use crate::params::{Entry, Params};
 use crate::real::Real;
-use crate::tensors::{Tensors, index, write_floats, write_header};
+use crate::tensors::{self, Tensors, index, write_floats};
 use crate::tokens::BYTES;
 use serde::Deserialize;
 use serde_json::Value;
@@ -290,8 +290,8 @@ pub fn save<T: Real, B: Layer>(
         entries.iter().map(|e| (hf_name(&e.name), hf_shape(e))).collect();
     write_atomic(&dir.join("model.safetensors"), |w| {
         // transformers 4 refuses metadata without this
-        write_header(w, &header, &[("format", "pt")])?;
-        entries.iter().try_for_each(|e| {
+        tensors::write(w, &header, &[("format", "pt")], |i, w| {
+            let e = entries[i];
             write_floats(w, &to_hf(&p[e.param], e, model.config.head))
         })
     })

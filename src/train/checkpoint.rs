@@ -7,18 +7,27 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result, rule};
-use crate::tensors::{Tensors, write_floats, write_header};
+use crate::file;
+use crate::kernel::simd::Isa;
+use crate::tensors::{self, Tensors, sha256, write_floats};
 use crate::train::data::TextId;
+use crate::train::metrics::Logged;
 use crate::train::options::Options;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
 /// Its name in a run's directory.
 pub const FILE: &str = "training.safetensors";
+/// The file that says what a run is, from before its first step on.
+pub const RUN: &str = "run.json";
+/// The version of the arithmetic. It rises with every change of the last bits
+/// that the same settings lead to; `tests/arithmetic.rs` notices one.
+pub const ARITHMETIC: u32 = 1;
 
 /// What a run is, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +51,128 @@ pub struct State {
     /// did not save it.
     #[serde(default)]
     pub layout: Option<String>,
+    /// The instruction set; the first edition did not save it.
+    #[serde(default)]
+    pub isa: Option<String>,
+    /// The [`ARITHMETIC`] of the program.
+    #[serde(default = "first")]
+    pub arithmetic: u32,
+    /// What θ is made of.
+    #[serde(default = "f32")]
+    pub precision: String,
+    /// What `metrics.jsonl` holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Logged>,
+    /// When the run began, in milliseconds since 1970; in `run.json` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<u64>,
 }
+// What the first edition did not save.
 fn adamw() -> String {
     "adamw".into()
 }
+fn first() -> u32 {
+    1
+}
+fn f32() -> String {
+    "f32".into()
+}
+impl State {
+    /// Reads a `run.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not as it was written.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = file::read(path, file::SMALL)?;
+        Self::parse(&bytes).map_err(|why| damaged(path, &why))
+    }
+    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let all = str::from_utf8(bytes).map_err(text)?;
+        let mut json: Value = serde_json::from_str(all).map_err(text)?;
+        let fields = json.as_object_mut().ok_or("no JSON object")?;
+        let hash = fields.remove("sha256");
+        let hash = hash.as_ref().and_then(Value::as_str);
+        let hash = hash.ok_or("no `sha256`")?;
+        let signed = all.replacen(hash, UNSIGNED, 1);
+        if sha256(signed.as_bytes()) != hash {
+            return Err("its SHA-256 is not the one it names".into());
+        }
+        let state: Self = serde_json::from_value(json).map_err(text)?;
+        state.check()?;
+        Ok(state)
+    }
+    /// As a `run.json`: with a hash of its own text.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::json!(self);
+        json["sha256"] = UNSIGNED.into();
+        let text = format!("{json:#}\n");
+        text.replacen(UNSIGNED, &sha256(text.as_bytes()), 1)
+    }
+    /// The sizes, read and validated.
+    ///
+    /// # Errors
+    /// If they break a rule.
+    pub fn config(&self) -> Result<Config> {
+        Config::from_json(&self.config.to_string())
+    }
+    /// Whether it contradicts itself.
+    fn check(&self) -> std::result::Result<(), String> {
+        self.config().map_err(text)?;
+        let (step, steps) = (self.step, self.options.steps);
+        if step > steps {
+            return Err(format!("it is at step {step} of {steps}"));
+        }
+        let batch = self.options.batch;
+        if !(1..=batch).contains(&self.shards) {
+            return Err(format!("{batch} sequences, {} shards", self.shards));
+        }
+        Ok(())
+    }
+    /// Whether two files of a directory are of one run.
+    ///
+    /// # Errors
+    /// If not; `of` is the directory.
+    pub fn check_run(&self, begun: &Self, of: &Path) -> Result<()> {
+        let run = |s: &Self| {
+            let (options, config) = (s.options.clone(), s.config.clone());
+            let (text, optimizer) =
+                (s.text.sha256.clone(), s.optimizer.clone());
+            (options, config, text, optimizer, s.shards)
+        };
+        let of = format!("what {} holds", of.display());
+        let value = format!("{RUN} of one run and {FILE} of another");
+        let same = run(self) == run(begun);
+        let cure = "restore the one that was replaced";
+        rule(same, of, value, "a directory holds one run", cure)
+    }
+    /// Whether this program, with the instruction set it runs with, computes
+    /// the bits that the run would have had.
+    ///
+    /// # Errors
+    /// If not; the message names the flag to go on all the same.
+    pub fn check_arithmetic(&self) -> Result<()> {
+        let begun =
+            |with: &dyn Display| format!("the run was begun with {with}");
+        let other = "or give --other-arithmetic, which goes on with other bits";
+        let here = Isa::current().to_string();
+        let isa = self.isa.as_ref().unwrap_or(&here);
+        let what = "the instruction set";
+        let cure = format!(
+            "use a CPU that has that one, with MOE_SIMD={isa}, {other}"
+        );
+        rule(*isa == here, what, &here, begun(isa), cure)?;
+        let same = self.arithmetic == ARITHMETIC;
+        let what = "the version of the arithmetic";
+        let cure = format!("use a program of that version, {other}");
+        rule(same, what, ARITHMETIC, begun(&self.arithmetic), cure)?;
+        let (same, what) = (self.precision == "f32", "the precision");
+        let cure = "use a program that has that one";
+        rule(same, what, "f32", begun(&self.precision), cure)
+    }
+}
+/// What stands in a `run.json` where its hash will be.
+const UNSIGNED: &str =
+    "0000000000000000000000000000000000000000000000000000000000000000";
 /// The name of θ; all other tensors are the optimizer's.
 pub const THETA: &str = "theta";
 
@@ -70,8 +197,9 @@ pub fn write(
     let text = serde_json::to_string(state)?;
     let shape = |&(name, x): &(&str, &[f32])| (name.into(), vec![x.len()]);
     let named: Vec<_> = tensors.iter().map(shape).collect();
-    write_header(to, &named, &[("training", &text)])?;
-    tensors.iter().try_for_each(|(_, x)| write_floats(to, x))
+    tensors::write(to, &named, &[("training", &text)], |i, w| {
+        write_floats(w, tensors[i].1)
+    })
 }
 
 impl Checkpoint {
@@ -81,28 +209,18 @@ impl Checkpoint {
     /// If it cannot be read, is cut short, is no checkpoint, contradicts
     /// itself, or holds a number that is not finite.
     pub fn read(path: &Path) -> Result<Self> {
-        let damaged = |why: String| {
-            // The reasons of other crates may be of several lines.
-            let why: Vec<_> = why.split_whitespace().collect();
-            Error::input(
-                path.display(),
-                format!("damaged ({})", why.join(" ")),
-                "a checkpoint has to be whole",
-                "restore it from a copy, or begin anew in another --out",
-            )
-        };
         let file = Tensors::open(path).map_err(|e| match e {
-            Error::Input { .. } => damaged(reason(e)),
+            Error::Input { .. } => damaged(path, &reason(e)),
             other => other,
         })?;
-        Self::parse(&file).map_err(damaged)
+        Self::parse(&file).map_err(|why| damaged(path, &why))
     }
     fn parse(file: &Tensors) -> std::result::Result<Self, String> {
         let state = file.meta("training");
         let state = state.ok_or("no `training` in its metadata")?;
         let state: State = serde_json::from_str(state).map_err(text)?;
-        let config = &state.config.to_string();
-        let config = Config::from_json(config).map_err(text)?;
+        state.check()?;
+        let config = state.config().map_err(text)?;
         let mut tensors = BTreeMap::new();
         for name in file.names() {
             let &[n] = file.shape(&name) else {
@@ -119,14 +237,6 @@ impl Checkpoint {
         }
         if !tensors.contains_key(THETA) {
             return Err(format!("there is no tensor `{THETA}`"));
-        }
-        let (step, steps) = (state.step, state.options.steps);
-        if step > steps {
-            return Err(format!("it is at step {step} of {steps}"));
-        }
-        let batch = state.options.batch;
-        if !(1..=batch).contains(&state.shards) {
-            return Err(format!("{batch} sequences, {} shards", state.shards));
         }
         Ok(Self { state, config, tensors })
     }
@@ -146,7 +256,17 @@ pub(crate) fn check_same(
     }
     Ok(())
 }
-fn text(e: impl std::fmt::Display) -> String {
+fn damaged(path: &Path, why: &str) -> Error {
+    // The reasons of other crates may be of several lines.
+    let why: Vec<_> = why.split_whitespace().collect();
+    Error::input(
+        path.display(),
+        format!("damaged ({})", why.join(" ")),
+        "a run goes on from what it wrote",
+        "restore it from a copy, or begin anew in another --out",
+    )
+}
+fn text(e: impl Display) -> String {
     e.to_string()
 }
 /// What is wrong, without what to do about it.

@@ -1,14 +1,16 @@
 //! Chapter: training. Text as bytes: read, cut into training and validation,
 //! drawn in batches.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rule};
 use crate::file;
 use crate::layer::Shape;
+use crate::memory;
 use crate::rng::Rng;
+use crate::tensors::{hex, sha256};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Which text it is, without the text.
@@ -21,6 +23,9 @@ pub struct TextId {
     pub bytes: usize,
     /// SHA-256, in hexadecimal.
     pub sha256: String,
+    /// Whether it came from a pipe or the like, and can be read only once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
 }
 
 /// A text to train on. Its tokens are its bytes.
@@ -36,16 +41,62 @@ impl Text {
         Self::from(bytes, None)
     }
     fn from(bytes: Vec<u8>, path: Option<PathBuf>) -> Self {
-        let hash = Sha256::digest(&bytes);
-        let sha256 = hash.iter().map(|b| format!("{b:02x}")).collect();
-        Self { id: TextId { path, bytes: bytes.len(), sha256 }, bytes }
+        let sha256 = sha256(&bytes);
+        let (path, stream, len) = (path, false, bytes.len());
+        Self { id: TextId { path, bytes: len, sha256, stream }, bytes }
     }
     /// Reads a file.
     ///
     /// # Errors
-    /// If it cannot be read or is not UTF-8.
+    /// If it cannot be read, is not UTF-8, does not fit into memory, or has a
+    /// name that is not UTF-8.
     pub fn read(path: &Path) -> Result<Self> {
-        Ok(Self::from(read_utf8(path)?, Some(path.to_path_buf())))
+        Self::read_while(path, |_, _| ())
+    }
+    /// [`Text::read`]; from time to time `told` hears how many bytes are read
+    /// and hashed, and of how many if that is known.
+    ///
+    /// # Errors
+    /// As [`Text::read`].
+    pub fn read_while(
+        path: &Path, mut told: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        let cure = "give it another name, or a link that has one";
+        let named = path.to_str().is_some();
+        let stored = "a run keeps it in JSON, which is UTF-8";
+        let what = "the name of the text";
+        rule(named, what, format!("{path:?}"), stored, cure)?;
+        let cure = "check the path and its permissions";
+        let io = |e| Error::io(path, e, cure);
+        let (mut file, known) = file::open_or_pipe(path)?;
+        let (stream, len) = (known.is_none(), known.unwrap_or(0) as usize);
+        let (mut bytes, mut hash) = (vec![], Sha256::new());
+        memory::check(path.display(), len as u64)?;
+        bytes.try_reserve_exact(len).map_err(|e| io(io::Error::other(e)))?;
+        let mut part = vec![0; 1 << 20];
+        loop {
+            // Not beyond its length: a file may grow for ever.
+            let most = match known {
+                Some(_) => part.len().min(len - bytes.len()),
+                None => part.len(),
+            };
+            let n = file::read_some(&mut file, &mut part[..most]);
+            let n = n.map_err(io)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&part[..n]);
+            if bytes.len() + n > bytes.capacity() {
+                // Of a stream nobody knows how long it is.
+                memory::check(path.display(), bytes.capacity() as u64)?;
+            }
+            bytes.extend_from_slice(&part[..n]);
+            told(bytes.len(), len);
+        }
+        check_utf8(path, &bytes)?;
+        let (sha256, n) = (hex(&hash.finalize()), bytes.len());
+        let path = Some(path.to_path_buf());
+        Ok(Self { id: TextId { path, bytes: n, sha256, stream }, bytes })
     }
     /// The project's own words: every `.md` and `.rs` under `book/src`, `src`
     /// and `tests`, and `README.md`, in the order of their paths, below the
@@ -71,7 +122,9 @@ impl Text {
         paths.sort();
         let mut bytes = vec![];
         for path in &paths {
-            bytes.extend(read_utf8(path)?);
+            let text = file::read(path, file::ANY)?;
+            check_utf8(path, &text)?;
+            bytes.extend(text);
         }
         Ok(Self::from(bytes, None))
     }
@@ -105,17 +158,15 @@ impl Text {
         ))
     }
 }
-fn read_utf8(path: &Path) -> Result<Vec<u8>> {
-    let bytes = file::read(path, file::ANY)?;
-    match std::str::from_utf8(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(e) => Err(Error::input(
+fn check_utf8(path: &Path, bytes: &[u8]) -> Result<()> {
+    str::from_utf8(bytes).map(drop).map_err(|e| {
+        Error::input(
             path.display(),
             format!("not UTF-8 at byte {}", e.valid_up_to()),
             "a text is UTF-8",
             "convert it, for example with iconv",
-        )),
-    }
+        )
+    })
 }
 /// Adds the `.md` and `.rs` files at or below `path`; what is not there adds
 /// nothing. Links are not followed.

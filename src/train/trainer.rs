@@ -4,15 +4,18 @@ use crate::block::Block;
 use crate::config::Config;
 use crate::error::{Error, Result, rule};
 use crate::file::write_atomic;
-use crate::kernel::simd::Buffer;
+use crate::kernel::simd::{Buffer, Isa};
 use crate::layer::{Context, Layer, Totals};
 use crate::model::{Acts, Batch, Model};
 use crate::nn::loss::{CrossEntropy, Loss};
 use crate::params::{Layout, ParamGrads, Params};
-use crate::train::checkpoint::{self, Checkpoint, State, THETA, check_same};
+use crate::tensors::hex;
+use crate::train::checkpoint::{
+    self, ARITHMETIC, Checkpoint, State, THETA, check_same,
+};
 use crate::train::data::{Text, draw};
 use crate::train::gradient::{Coefficients, Gradient, shards};
-use crate::train::metrics::Metrics;
+use crate::train::metrics::{Logged, Metrics};
 use crate::train::optimizer::{AdamW, Decay, Norm, Optimizer, Step, clip};
 use crate::train::options::Options;
 use crate::train::schedule::Schedule;
@@ -64,6 +67,9 @@ pub struct Trainer<
     tokens: Buffer<usize>,
     targets: Buffer<usize>,
     validation: Validation<B>,
+    /// What checkpoints say of `metrics.jsonl`: set by who writes it, and
+    /// restored with the rest.
+    pub log: Option<Logged>,
     hook: Option<Hook<B, L>>,
 }
 /// What runs after each step: see [`Trainer::after_step`].
@@ -166,6 +172,7 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             tokens: Buffer::new(rows, 0),
             targets: Buffer::new(rows, 0),
             validation: Validation::new(&model, n, shape.time),
+            log: None,
             hook: None,
             model,
             options,
@@ -176,36 +183,11 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// as if that run had never stopped.
     ///
     /// # Errors
-    /// If model, text, settings or optimizer are not those of the checkpoint;
-    /// the message names what differs.
+    /// If model, text, settings, optimizer or arithmetic are not those of the
+    /// checkpoint; the message names what differs.
     pub fn restore(&mut self, saved: Checkpoint) -> Result<()> {
-        let Checkpoint { state, config, mut tensors } = saved;
-        let of_run = [&self.options, &state.options].map(|o| json!(o));
-        let cure = "leave the option out, or begin a new run";
-        check_same("--", &of_run[0], &of_run[1], cure)?;
-        let (aux, c) = (self.options.aux, &self.model.config);
-        let given = as_json(&Config { aux, ..c.clone() });
-        let cure = "leave --preset and --config out, or begin a new run";
-        check_same("", &given, &as_json(&config), cure)?;
-        check_text(&self.text, &state)?;
-        let name = self.optimizer.name();
-        let saved_with = format!("the run was begun with {}", state.optimizer);
-        let cure = "continue with that one, or begin a new run";
-        let same = name == state.optimizer;
-        rule(same, "the optimizer", name, saved_with, cure)?;
-        let layout = layout_id(&self.model.layout);
-        if let Some(saved) = state.layout {
-            let names = format!("the model has others ({})", &layout[..8]);
-            let cure = "take the model that was saved";
-            let what = "the table of the checkpoint's parameters";
-            rule(
-                saved == layout,
-                what,
-                &saved[..8.min(saved.len())],
-                names,
-                cure,
-            )?;
-        }
+        let Checkpoint { state, mut tensors, .. } = saved;
+        self.adopt(&state)?;
         let mut take = |name: &str, to: &mut [f32]| {
             let saved = tensors.remove(name).unwrap_or_default();
             let needed = format!("this model needs {}", to.len());
@@ -230,12 +212,40 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
         if let Err(why) = self.optimizer.check() {
             return damaged("the checkpoint", format!("damaged ({why})"));
         }
+        (self.done, self.log) = (state.step, state.log);
+        Ok(())
+    }
+    /// Becomes the run that a [`State`] describes, before its first step.
+    ///
+    /// # Errors
+    /// As [`Trainer::restore`].
+    pub fn adopt(&mut self, state: &State) -> Result<()> {
+        let of_run = [&self.options, &state.options].map(|o| json!(o));
+        let cure = "leave the option out, or begin a new run";
+        check_same("--", &of_run[0], &of_run[1], cure)?;
+        let given = as_json(&self.model.config);
+        let cure = "leave --preset and --config out, or begin a new run";
+        check_same("", &given, &as_json(&state.config()?), cure)?;
+        check_text(&self.text, state)?;
+        state.check_arithmetic()?;
+        let name = self.optimizer.name();
+        let saved_with = format!("the run was begun with {}", state.optimizer);
+        let cure = "continue with that one, or begin a new run";
+        let same = name == state.optimizer;
+        rule(same, "the optimizer", name, saved_with, cure)?;
+        let layout = layout_id(&self.model.layout);
+        if let Some(saved) = &state.layout {
+            let names = format!("the model has others ({})", &layout[..8]);
+            let cure = "take the model that was saved";
+            let what = "the table of the checkpoint's parameters";
+            let shown = saved.get(..8).unwrap_or(saved);
+            rule(*saved == layout, what, shown, names, cure)?;
+        }
         if state.shards != self.shards {
             // As many as the run began with: they decide the last bits.
             self.shards = state.shards;
             self.gradient.cut(&self.model, self.shards, self.options.recompute);
         }
-        self.done = state.step;
         Ok(())
     }
     /// Runs `hook` after each step, when θ has moved: to see activations,
@@ -264,13 +274,9 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     ) {
         self.hook = Some(Box::new(hook));
     }
-    /// Saves a checkpoint: a file that is whole or not there.
-    ///
-    /// # Errors
-    /// If it cannot be written, or a number in it is not finite: then the
-    /// last one is kept.
-    pub fn save(&mut self, path: &Path) -> Result<()> {
-        let state = State {
+    /// What the run is, and how far it has come.
+    pub fn state(&self) -> State {
+        State {
             step: self.done,
             shards: self.shards,
             options: self.options.clone(),
@@ -278,7 +284,20 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             text: self.text.id.clone(),
             optimizer: self.optimizer.name().into(),
             layout: Some(layout_id(&self.model.layout)),
-        };
+            isa: Some(Isa::current().to_string()),
+            arithmetic: ARITHMETIC,
+            precision: "f32".into(),
+            log: self.log.clone(),
+            begun: None,
+        }
+    }
+    /// Saves a checkpoint: a file that is whole or not there.
+    ///
+    /// # Errors
+    /// If it cannot be written, or a number in it is not finite: then the
+    /// last one is kept.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        let state = self.state();
         let states = self.optimizer.states();
         let states = states.iter().map(|(name, x)| (*name, &**x));
         let mut tensors = vec![(THETA, &*self.params.data)];
@@ -349,8 +368,15 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     }
     /// Mean cross-entropy on the validation text, in nats for each byte.
     pub fn validate(&mut self) -> f64 {
+        self.validate_while(|_| true).expect("it was not stopped")
+    }
+    /// [`Trainer::validate`], as long as `go_on` says so; it is told how many
+    /// windows are done.
+    pub fn validate_while(
+        &mut self, go_on: impl Fn(usize) -> bool + Sync,
+    ) -> Option<f64> {
         let text = self.text.validation();
-        self.validation.loss(&self.model, &self.params, text)
+        self.validation.loss(&self.model, &self.params, text, go_on)
     }
     /// The share of each expert in the choices of the last step, layer by
     /// layer: E numbers for each that sum to 1.
@@ -384,7 +410,7 @@ fn layout_id(layout: &Layout) -> String {
     for e in &layout.entries {
         hash.update(format!("{} {:?}\n", e.name, e.shape));
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
 }
 /// The sizes as a checkpoint holds them.
 fn as_json(config: &Config) -> Value {

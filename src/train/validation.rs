@@ -8,6 +8,7 @@ use crate::nn::loss::cross_entropy_forward;
 use crate::params::Params;
 use crate::train::data::window;
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows that one thread takes at once.
 const ROWS: usize = 512;
@@ -74,12 +75,17 @@ impl<B: Layer> Validation<B> {
     }
     /// Mean cross-entropy, in nats for each byte.  text: [n]
     ///
-    /// Every window begins at position 0, and nothing is carried over.
+    /// Every window begins at position 0, and nothing is carried over. From
+    /// time to time `go_on` is told how many windows are done; when it says
+    /// no, nothing is measured.
     ///
     /// # Panics
     /// If the text has no more bytes than one window.
     #[track_caller]
-    pub fn loss(&mut self, m: &Model<B>, p: &Params<f32>, text: &[u8]) -> f64 {
+    pub fn loss(
+        &mut self, m: &Model<B>, p: &Params<f32>, text: &[u8],
+        go_on: impl Fn(usize) -> bool + Sync,
+    ) -> Option<f64> {
         let Shape { batch, time } = self.shape;
         let count = self.sums.len();
         assert!(count > 0, "{} bytes for one window of {time}", text.len());
@@ -87,15 +93,18 @@ impl<B: Layer> Validation<B> {
         let chunks = count.div_ceil(batch);
         // Slot s takes the chunks that belong to its share of the sums.
         let share = chunks.div_ceil(self.slots.len()) * batch;
+        let done = AtomicUsize::new(0);
         let sums = self.sums.par_chunks_mut(share).enumerate();
-        sums.zip(&mut self.slots).for_each(|((i, sums), slot)| {
-            for (j, sums) in sums.chunks_mut(batch).enumerate() {
+        let whole = sums.zip(&mut self.slots).all(|((i, sums), slot)| {
+            sums.chunks_mut(batch).enumerate().all(|(j, sums)| {
                 let text = &text[(i * share + j * batch) * time..];
                 slot.losses(m, p, text, sums, time);
-            }
+                let n = sums.len();
+                go_on(done.fetch_add(n, Ordering::Relaxed) + n)
+            })
         });
         let sum: f64 = self.sums.iter().sum();
-        sum / (count * time) as f64
+        whole.then(|| sum / (count * time) as f64)
     }
 }
 impl<B: Layer> Slot<B> {

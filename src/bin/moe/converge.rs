@@ -3,9 +3,9 @@
 
 use crate::output::show;
 use moe_by_hand::config::Config;
-use moe_by_hand::error::{Error, Result, plain};
+use moe_by_hand::error::{Error, Result, plain, rule};
 use moe_by_hand::figure::{Figure, Line, Panel};
-use moe_by_hand::file::write_atomic;
+use moe_by_hand::file::{NewDir, write_atomic};
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::train::gradient::{Coefficients, Gradient};
@@ -13,7 +13,7 @@ use moe_by_hand::train::optimizer::{
     AdamW, Decay, Norm, Optimizer, Step, clip,
 };
 use moe_by_hand::train::schedule::Schedule;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const ABOUT: &str = "\
@@ -55,15 +55,14 @@ struct Point {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let out = &args.out;
-    if out.exists() {
-        let rule = "it is there already";
-        let cure = "choose another, or remove it";
-        return Err(Error::input("--out", out.display(), rule, cure));
-    }
-    if args.steps == 0 {
-        let cure = "take 1000";
-        return Err(Error::input("--steps", 0, "it is at least 1", cure));
-    }
+    let free = out.symlink_metadata().is_err();
+    let there = "it is there already";
+    let cure = "choose another, or remove it";
+    rule(free, "--out", out.display(), there, cure)?;
+    let some = "it is at least 1";
+    rule(args.steps > 0, "--steps", args.steps, some, "take 1000")?;
+    // It appears with both files in it, or not at all.
+    let mut dir = NewDir::beside(out)?;
     if !args.json {
         show("  step      loss        CE       aux\n")?;
     }
@@ -78,8 +77,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Ok(())
     })?;
     let json = json(&points);
-    write(out, "converge.json", &json)?;
-    write(out, "converge.svg", &figure(&points).svg())?;
+    let svg = figure(&points).svg();
+    for (name, text) in [("converge.json", &json), ("converge.svg", &svg)] {
+        write_atomic(&dir.path().join(name), |w| w.write_all(text.as_bytes()))?;
+    }
+    dir.publish(out)?;
+    dir.keep();
     if args.json {
         show(&json)?;
         return Ok(ExitCode::SUCCESS);
@@ -126,11 +129,6 @@ fn memorize(
     Ok(points)
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
-    let cure = "choose another directory, or correct its permissions";
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, cure))?;
-    write_atomic(&dir.join(name), |w| w.write_all(text.as_bytes()))
-}
 fn json(points: &[Point]) -> String {
     let list = |text: fn(&Point) -> String| {
         points.iter().map(text).collect::<Vec<_>>().join(",")

@@ -4,6 +4,7 @@ mod defaults;
 mod output;
 mod usage;
 mod progress;
+mod watch;
 mod bench_report;
 mod check;
 mod converge;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         }
         Err(e) => e.exit(),
     };
-    if let Err(e) = Isa::chosen() {
+    if let Err(e) = Isa::asked() {
         note(&e.to_string());
         return ExitCode::from(2);
     }

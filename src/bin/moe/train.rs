@@ -2,27 +2,32 @@
 
 use crate::defaults::{PRESET, presets, threads};
 use crate::output::quote;
-use crate::progress::{Progress, say};
+use crate::progress::{Progress, say, tell};
+use crate::watch::Watch;
 use moe_by_hand::config::Config;
-use moe_by_hand::error::{Error, Result, plain};
+use moe_by_hand::error::{Error, Result, plain, rule};
+use moe_by_hand::file::{Lock, NewDir, remove_parts, write_atomic};
 use moe_by_hand::generate::{Decoder, Sampler, generate};
+use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::model::Model;
+use moe_by_hand::params::Entry;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tensors::Tensors;
 use moe_by_hand::tokens::{Characters, harmless};
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::charts;
-use moe_by_hand::train::checkpoint::{self, Checkpoint};
+use moe_by_hand::train::checkpoint::{self, Checkpoint, State};
 use moe_by_hand::train::data::Text;
-use moe_by_hand::train::metrics::{self, Log};
+use moe_by_hand::train::metrics::{self, History, Log};
 use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
+use moe_by_hand::train::validation::windows;
 use moe_by_hand::{hf, memory};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,12 +35,15 @@ Examples:
   moe train --text shakespeare.txt --steps 500
   moe train --text t.txt --out runs/mine      Ctrl-C saves and stops
   moe train --resume --out runs/mine          goes on, with the same bits
-  moe train --resume                          goes on with the last of runs/
+  moe train --resume                          goes on with the newest of runs/
 
-A run's directory holds config.json and model.safetensors (for others),
-training.safetensors (for --resume), metrics.jsonl, loss.svg, experts.svg.
---resume takes the settings from there. Those that are given all the same
-have to agree, except --threads. A run's directory may be copied or moved.";
+A run's directory holds run.json (the settings, there before anything else),
+training.safetensors (for --resume), config.json and model.safetensors (for
+others), metrics.jsonl, loss.svg, experts.svg, and run.lock, which keeps a
+second process out. --resume takes the settings from there. Those that are
+given all the same have to agree, except --threads. The newest run is the one
+that began last. A run's directory may be copied or moved; on a CPU without
+the run's instruction set --resume stops, because the last bits would differ.";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, mut_args = with_default)]
@@ -46,8 +54,8 @@ pub(crate) struct Args {
     /// A model of the sizes in a config.json
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to train on, UTF-8; each byte is a token [default: the project's
-    /// own words]
+    /// What to train on, UTF-8; each byte is a token; `-` is standard input
+    /// [default: the project's own words]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Steps in all
@@ -73,9 +81,13 @@ pub(crate) struct Args {
     /// under runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in --out, or with the last one under runs/
+    /// Go on with the run in --out, or with the newest one under runs/
     #[arg(long)]
     resume: bool,
+    /// Go on with another instruction set or version of the arithmetic than
+    /// the run began with: its last bits will be others
+    #[arg(long, requires = "resume")]
+    other_arithmetic: bool,
     /// Coefficient of the balance loss [default: the config's
     /// `router_aux_loss_coef`]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -120,28 +132,39 @@ fn with_default(arg: clap::Arg) -> clap::Arg {
     }
 }
 
+/// The file whose lock keeps a second process out.
+const LOCK: &str = "run.lock";
+/// All that a run writes.
+const FILES: [&str; 9] = [
+    checkpoint::RUN,
+    checkpoint::FILE,
+    "config.json",
+    "model.safetensors",
+    metrics::FILE,
+    metrics::ASIDE,
+    "loss.svg",
+    "experts.svg",
+    LOCK,
+];
+
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    // Without a handler Ctrl-C ends the program at once: then what was saved
-    // last is what there is, and that is no reason not to train.
-    let _ = ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::SeqCst) {
-            std::process::exit(130); // a second time: at once
-        }
-    });
+    let watch = Watch::start();
     let threads = threads(args.threads)?;
     // All that can be wrong is found before anything is written.
-    let (out, is_new) = args.out()?;
-    let file = out.join(checkpoint::FILE);
-    let saved = match args.resume && file.exists() {
-        true => Some(Checkpoint::read(&file)?),
-        false => None,
+    args.check_out()?;
+    let mut found = match (args.resume, &args.out) {
+        (false, _) => None,
+        (true, Some(out)) => Some(Found::open(out, &watch)?),
+        (true, None) => Some(Found::open(&newest()?, &watch)?),
     };
-    let config = args.config(saved.as_ref())?;
-    let options = args.options(saved.as_ref(), &config);
+    if let Some(found) = &mut found {
+        found.choose_arithmetic(args.other_arithmetic)?;
+    }
+    let state = found.as_ref().map(|f| &f.state);
+    let config = args.config(state)?;
+    let options = args.options(state, &config);
     options.validate(&config)?;
-    let text = args.text(saved.as_ref())?;
+    let text = args.text(state, &watch)?;
     text.check(options.seq)?;
     memory::check("the table of parameters", memory::table(&config))?;
     let model = Model::new(config)?;
@@ -152,70 +175,307 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let pool = pool.map_err(|e| {
         Error::input("--threads", threads, e, "give a smaller number")
     })?;
-    let from = saved.as_ref().map(|c| c.state.step);
     pool.install(|| {
-        let trainer = match saved {
-            Some(c) => Trainer::resume(model, text, options, c)?,
-            None => Trainer::new(model, text, options)?,
+        let new = || Trainer::new(model, text, options);
+        let mut trainer = watch.during("drawing the first weights", new)?;
+        let (run, history) = match found {
+            Some(found) => found.go_on(&mut trainer)?,
+            None => (None, History::default()),
         };
-        if is_new {
-            let cure = "choose another --out, or correct the permissions";
-            fs::create_dir_all(&out).map_err(|e| Error::io(&out, e, cure))?;
+        watch.hold();
+        let mut run = match run {
+            Some(run) => run,
+            None => Run::begin(args.dirs(), &trainer)?,
+        };
+        introduce(&trainer, threads, account.total(), &run.dir);
+        if args.resume {
+            resumes(&trainer, &history, &run.dir);
         }
-        introduce(&trainer, threads, account.total(), &out);
-        match from {
-            Some(n) => say(format!("resumes after step {n}")),
-            None if args.resume => say(format!(
-                "no checkpoint in {}: starts at step 0",
-                quote(&out)
-            )),
-            None => {}
+        let done = train(trainer, &mut run, history, &watch);
+        if done.is_err() {
+            run.undo();
         }
-        train(trainer, &out, from.is_some(), &stop)
+        done
     })
 }
 
-impl Args {
-    /// The run's directory, and whether it is still to be made.
-    fn out(&self) -> Result<(PathBuf, bool)> {
-        let Some(out) = &self.out else {
-            let last = last_run(self.name());
-            return Ok(match (self.resume, last) {
-                (true, n @ 1..) => (run_dir(self.name(), n), false),
-                (_, n) => (run_dir(self.name(), n + 1), true),
-            });
-        };
-        let there = out.symlink_metadata().is_ok();
+/// A run's directory, and its lock.
+struct Run {
+    dir: PathBuf,
+    /// Holds as long as the process lives.
+    _lock: Lock,
+    /// Until the first checkpoint of a new run is on the disk.
+    new: Option<NewDir>,
+    /// Whether there is a checkpoint.
+    saved: bool,
+}
+impl Run {
+    /// A new one, under the first of these names that is free. It appears with
+    /// its settings in it, and locked.
+    fn begin(
+        mut dirs: impl Iterator<Item = PathBuf>, t: &Trainer,
+    ) -> Result<Self> {
+        let mut next = || dirs.next().expect("the names do not end");
+        let mut dir = next();
+        let mut new = NewDir::beside(&dir)?;
+        let mut lock = Lock::take(&new.path().join(LOCK))?;
+        lock.sign()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let begun = now.ok().and_then(|d| d.as_millis().try_into().ok());
+        let json = State { begun, ..t.state() }.to_json();
+        let file = new.path().join(checkpoint::RUN);
+        write_atomic(&file, |w| w.write_all(json.as_bytes()))?;
+        while let Err(e) = new.publish(&dir) {
+            let taken = dir.symlink_metadata().is_ok();
+            let another = next();
+            if !taken || another == dir {
+                return Err(e);
+            }
+            dir = another;
+        }
+        Ok(Self { dir, _lock: lock, new: Some(new), saved: false })
+    }
+    /// The checkpoint first: it refuses numbers that are not finite, and what
+    /// others read follows from it.
+    fn save(
+        &mut self, t: &mut Trainer, log: &mut Log, due: Option<&metrics::Line>,
+    ) -> Result<()> {
+        if !log.sync()? {
+            tell(&format!(
+                "{} was changed or removed by someone; it is written again",
+                self.dir.join(metrics::FILE).display()
+            ));
+        }
+        t.log = Some(log.logged(due.cloned()));
+        t.save(&self.dir.join(checkpoint::FILE))?;
+        hf::save(&self.dir, &t.model, &t.params)?;
+        self.saved = true;
+        if let Some(new) = self.new.take() {
+            new.keep();
+        }
+        Ok(())
+    }
+    /// Removes a new run that could not save its first checkpoint: the same
+    /// command can be given again.
+    fn undo(&mut self) {
+        if self.new.is_some() {
+            for name in FILES {
+                let _ = fs::remove_file(self.dir.join(name));
+            }
+            self.new = None;
+        }
+    }
+}
+
+/// A run on the disk that is to go on.
+struct Found {
+    dir: PathBuf,
+    lock: Lock,
+    state: State,
+    /// Absent if it was killed before it saved one.
+    saved: Option<Checkpoint>,
+}
+impl Found {
+    fn open(dir: &Path, watch: &Watch) -> Result<Self> {
+        let [run, file] =
+            [checkpoint::RUN, checkpoint::FILE].map(|name| dir.join(name));
         let wrong =
-            |rule, cure| Err(Error::input("--out", out.display(), rule, cure));
-        match (there, self.resume) {
-            (true, false) => wrong(
+            |rule, cure| Err(Error::input("--out", dir.display(), rule, cure));
+        if !there(dir) {
+            let cure = "begin it without --resume";
+            return wrong("there is no such run", cure);
+        }
+        if !dir.is_dir() {
+            let cure = "name the directory of a run";
+            return wrong("that is no directory", cure);
+        }
+        if !there(&run) && !there(&file) {
+            return wrong(
+                "that is no run: it has neither run.json nor \
+                 training.safetensors",
+                "name the directory of a run, or begin one without --resume",
+            );
+        }
+        let lock = Lock::take(&dir.join(LOCK))?;
+        let saved = match there(&file) {
+            true => {
+                let read = || Checkpoint::read(&file);
+                Some(watch.during("reading the checkpoint", read)?)
+            }
+            false => None,
+        };
+        let state = match (there(&run), &saved) {
+            (true, Some(saved)) => {
+                let begun = State::read(&run).map_err(|e| match e {
+                    Error::Input { what, value, rule, .. } => {
+                        let cure = "remove it: training.safetensors has all \
+                                    that it says";
+                        Error::input(what, value, rule, cure)
+                    }
+                    other => other,
+                })?;
+                saved.state.check_run(&begun, dir)?;
+                saved.state.clone()
+            }
+            (false, Some(saved)) => saved.state.clone(),
+            (_, None) => {
+                nothing_saved(dir)?;
+                State::read(&run)?
+            }
+        };
+        Ok(Self { dir: dir.into(), lock, state, saved })
+    }
+    /// Takes the instruction set of the run, before anything is computed.
+    fn choose_arithmetic(&mut self, other: bool) -> Result<()> {
+        let stored = self.state.isa.as_ref().and_then(|w| w.parse().ok());
+        let asked = Isa::asked().ok().flatten();
+        let isa = asked.or(stored).unwrap_or(Isa::best());
+        isa.choose();
+        if other {
+            self.state.isa = Some(isa.to_string());
+            self.state.arithmetic = checkpoint::ARITHMETIC;
+            if let Some(saved) = &mut self.saved {
+                saved.state = self.state.clone();
+            }
+        }
+        self.state.check_arithmetic()
+    }
+    /// Takes the trainer to where the run is.
+    fn go_on(self, t: &mut Trainer) -> Result<(Option<Run>, History)> {
+        let Self { dir, mut lock, state, saved } = self;
+        let is_saved = saved.is_some();
+        match saved {
+            Some(saved) => {
+                t.restore(saved)?;
+                is_own(&dir, t)?;
+            }
+            None => t.adopt(&state)?,
+        }
+        let log = dir.join(metrics::FILE);
+        let history = History::read(&log, t.steps_done(), t.log.as_ref())?;
+        lock.sign()?;
+        remove_parts(&dir, &FILES);
+        let run = Run { dir, _lock: lock, new: None, saved: is_saved };
+        Ok((Some(run), history))
+    }
+}
+fn there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+/// A run that has no checkpoint has not written any of these.
+fn nothing_saved(dir: &Path) -> Result<()> {
+    let log = dir.join(metrics::FILE);
+    let logged = log.metadata().is_ok_and(|m| m.len() > 0);
+    let after = ["config.json", "model.safetensors", "loss.svg", "experts.svg"];
+    let after = after.into_iter().find(|name| there(&dir.join(name)));
+    let Some(name) = after.or(logged.then_some(metrics::FILE)) else {
+        return Ok(());
+    };
+    Err(Error::input(
+        dir.join(name).display(),
+        "there without a training.safetensors",
+        "the run would begin again and overwrite it",
+        "restore training.safetensors, or move the other files away",
+    ))
+}
+/// Whether the model in a run's directory is the run's, and may be replaced.
+fn is_own(dir: &Path, t: &Trainer) -> Result<()> {
+    let other = |name: &str| {
+        Err(Error::input(
+            dir.join(name).display(),
+            "not of this run",
+            "the run would overwrite it",
+            "move it away",
+        ))
+    };
+    let config = dir.join("config.json");
+    if there(&config)
+        && Config::read(&config).ok().as_ref() != Some(&t.model.config)
+    {
+        return other("config.json");
+    }
+    let weights = dir.join("model.safetensors");
+    if there(&weights) {
+        let same = Tensors::open(&weights).is_ok_and(|file| {
+            let entries = &t.model.layout.entries;
+            let same = |e: &Entry| {
+                let name = hf::hf_name(&e.name);
+                file.has(&name) && file.shape(&name) == hf::hf_shape(e)
+            };
+            file.names().count() == entries.len() && entries.iter().all(same)
+        });
+        if !same {
+            return other("model.safetensors");
+        }
+    }
+    Ok(())
+}
+/// The directory under `runs/` of the run that began last.
+fn newest() -> Result<PathBuf> {
+    let entries = fs::read_dir("runs").into_iter().flatten().flatten();
+    let hidden =
+        |dir: &fs::DirEntry| dir.file_name().as_encoded_bytes()[0] == b'.';
+    let runs = entries.filter(|dir| !hidden(dir)).map(|dir| dir.path());
+    let newest = runs.filter_map(|dir| Some((begun(&dir)?, dir))).max();
+    newest.map(|(_, dir)| dir).ok_or_else(|| {
+        let cure = "name one with --out, or begin one without --resume";
+        let rule = "there is no run under runs/";
+        Error::input("--resume", "given without --out", rule, cure)
+    })
+}
+/// When a run began, in milliseconds since 1970: what it says itself, or else
+/// when its file was written.
+fn begun(dir: &Path) -> Option<u64> {
+    let written = |name| {
+        let time = dir.join(name).metadata().ok()?.modified().ok()?;
+        let time = time.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(time.as_millis()).ok()
+    };
+    let said = State::read(&dir.join(checkpoint::RUN)).ok();
+    let said = said.and_then(|state| state.begun);
+    said.or_else(|| written(checkpoint::RUN))
+        .or_else(|| written(checkpoint::FILE))
+}
+
+impl Args {
+    /// Whether there is already what would be new.
+    fn check_out(&self) -> Result<()> {
+        match &self.out {
+            Some(out) if !self.resume && there(out) => Err(Error::input(
+                "--out",
+                out.display(),
                 "that exists, and may be another run",
                 "choose a new name, or continue it with --resume",
-            ),
-            (true, true) if !out.is_dir() => {
-                wrong("that is no directory", "name the directory of a run")
-            }
-            _ => Ok((out.clone(), !there)),
+            )),
+            _ => Ok(()),
         }
+    }
+    /// Where a new run may be: where it is told to, or else under the next
+    /// free name.
+    fn dirs(&self) -> impl Iterator<Item = PathBuf> {
+        let first = last_run(self.name()) + 1;
+        (first..).map(|n| match &self.out {
+            Some(out) => out.clone(),
+            None => run_dir(self.name(), n),
+        })
     }
     /// What a run is called that is given no name.
     fn name(&self) -> &str {
         let stem = self.config.as_ref().and_then(|c| c.file_stem()?.to_str());
         stem.or(self.preset.as_deref()).unwrap_or(PRESET)
     }
-    fn config(&self, saved: Option<&Checkpoint>) -> Result<Config> {
-        match (&self.config, &self.preset, saved) {
+    fn config(&self, run: Option<&State>) -> Result<Config> {
+        match (&self.config, &self.preset, run) {
             (Some(file), ..) => Config::read(file),
             (_, Some(name), _) => Config::preset(name),
-            (.., Some(saved)) => Ok(saved.config.clone()),
+            (.., Some(run)) => run.config(),
             _ => Config::preset(PRESET),
         }
     }
     /// What is given, else what the run had, else the defaults.
-    fn options(&self, saved: Option<&Checkpoint>, config: &Config) -> Options {
+    fn options(&self, run: Option<&State>, config: &Config) -> Options {
         let new = Options { aux: config.aux, ..Options::default() };
-        let o = saved.map_or(new, |c| c.state.options.clone());
+        let o = run.map_or(new, |run| run.options.clone());
         Options {
             steps: self.steps.unwrap_or(o.steps),
             batch: self.batch.unwrap_or(o.batch),
@@ -232,25 +492,34 @@ impl Args {
             decay: self.decay.unwrap_or(o.decay),
         }
     }
-    fn text(&self, saved: Option<&Checkpoint>) -> Result<Text> {
+    fn text(&self, run: Option<&State>, watch: &Watch) -> Result<Text> {
+        let read = |path: &Path| {
+            let what = format!("reading {}", path.display());
+            let told = |done, total| watch.at(done, total);
+            watch.during(&what, || Text::read_while(path, told))
+        };
         if let Some(path) = &self.text {
-            return Text::read(path);
+            return read(path);
         }
-        match saved.and_then(|c| c.state.text.path.as_ref()) {
-            // Where it was when the run began.
-            Some(path) => Text::read(path).map_err(|e| match e {
-                Error::Io { path, source, .. } => {
-                    Error::io(path, source, "say with --text where it is now")
-                }
-                other => other,
-            }),
-            None => {
-                let here = std::env::current_dir().map_err(|e| {
-                    Error::io(".", e, "name a file with --text")
-                })?;
-                Text::of_project(&here)
+        let Some((path, id)) = run.and_then(|run| {
+            let id = &run.text;
+            Some((id.path.as_ref()?, id))
+        }) else {
+            let here = std::env::current_dir()
+                .map_err(|e| Error::io(".", e, "name a file with --text"))?;
+            return Text::of_project(&here);
+        };
+        // Where it was when the run began.
+        let pipe = id.stream || path.exists() && !path.is_file();
+        let gone = "that was a pipe or the like, which is read only once";
+        let cure = "give the same bytes with --text, in a file";
+        rule(!pipe, "the run's text", path.display(), gone, cure)?;
+        read(path).map_err(|e| match e {
+            Error::Io { path, source, .. } => {
+                Error::io(path, source, "say with --text where it is now")
             }
-        }
+            other => other,
+        })
     }
 }
 fn run_dir(name: &str, n: usize) -> PathBuf {
@@ -302,6 +571,22 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
     ));
     let shards = t.shards();
     say(format!("threads   {threads}, and {shards} parts of a gradient"));
+    let isa = Isa::current();
+    let version = checkpoint::ARITHMETIC;
+    say(format!("numbers   {isa}, version {version} of the arithmetic"));
+    let n = windows(t.text().validation().len(), o.seq);
+    // Forward is about a third of a step.
+    let cost = n / (3 * o.batch * o.accumulate);
+    let eval = o.eval_every;
+    let hint = if cost > eval / 2 {
+        format!(", each as long as about {cost} steps; see --eval-every")
+    } else {
+        String::new()
+    };
+    say(format!(
+        "validates {n} windows of {} bytes, every {eval} steps{hint}",
+        o.seq
+    ));
     say(format!("memory    {} ({need} bytes)", memory::human(need)));
     say(format!("out       {}", quote(out)));
     if c.top_k == 1 {
@@ -310,74 +595,125 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
     }
 }
 
+/// Where a resumed run goes on, and what became of its metrics.
+fn resumes(t: &Trainer, history: &History, dir: &Path) {
+    match t.steps_done() {
+        0 => say(format!(
+            "no step of {} is saved yet: starts at step 0",
+            quote(dir)
+        )),
+        n => say(format!("resumes after step {n}")),
+    }
+    let file = dir.join(metrics::FILE);
+    let (file, n) = (file.display(), history.cut);
+    if n > 0 {
+        let (lines, are) =
+            if n == 1 { ("line", "is") } else { ("lines", "are") };
+        say(format!(
+            "{file}: {n} {lines} of later steps {are} cut, to be written again"
+        ));
+    }
+    if !history.as_written || !history.bad.is_empty() {
+        let step = t.steps_done();
+        tell(&format!(
+            "{file} is damaged: its lines up to step {step} are not all as the \
+             run wrote them; those that can be read stay, and the rest, {}, \
+             goes to {}",
+            history.bad.len(),
+            metrics::ASIDE
+        ));
+    }
+}
+
 /// Trains from where the trainer stands to the last step or to Ctrl-C.
 fn train(
-    mut t: Trainer, out: &Path, resumed: bool, stop: &AtomicBool,
+    mut t: Trainer, run: &mut Run, history: History, watch: &Watch,
 ) -> Result<ExitCode> {
     let steps = t.options().steps;
     let (eval, saves) = (t.options().eval_every, t.options().save_every);
     // A long run keeps about 2000 lines.
     let logs = steps.div_ceil(2000);
-    let mut log = Log::open(&out.join(metrics::FILE), t.steps_done())?;
-    if !resumed {
-        save(&mut t, &log, out)?;
+    let mut log = Log::open(&run.dir.join(metrics::FILE), history)?;
+    // A step whose validation was stopped is validated first.
+    let mut due = t.log.take().and_then(|log| log.due);
+    if !run.saved {
+        run.save(&mut t, &mut log, None)?;
     }
     let mut progress = Progress::new(t.steps_done(), steps);
-    while !t.done() && !stop.load(Ordering::SeqCst) {
-        let metrics = t.step()?;
-        let (step, last) = (metrics.step, t.done());
-        let measure = step.is_multiple_of(eval) || last;
-        let val = measure.then(|| t.validate());
-        if let Some(loss) = val.filter(|v| !v.is_finite()) {
+    while !watch.stopped() && (due.is_some() || !t.done()) {
+        let again = due.is_some();
+        let mut line = match due.take() {
+            Some(line) => line,
+            None => {
+                let metrics = t.step()?;
+                let load = t.load().map(<[f64]>::to_vec).collect();
+                metrics::Line { metrics, val: None, load }
+            }
+        };
+        let (step, last) = (line.metrics.step, t.done());
+        let measure = step.is_multiple_of(eval) || last || again;
+        if measure {
+            line.val = validate(&mut t, watch);
+        }
+        if let Some(loss) = line.val.filter(|v| !v.is_finite()) {
             return Err(Error::Diverged { step, loss });
         }
-        if step.is_multiple_of(logs) || measure {
-            let load = t.load().map(<[f64]>::to_vec).collect();
-            log.push(&metrics::Line { metrics, val, load })?;
+        if measure && line.val.is_none() {
+            due = Some(line);
+            break;
         }
-        progress.step(&metrics, val);
-        let stopped = stop.load(Ordering::SeqCst);
-        if step.is_multiple_of(saves) && !last && !stopped {
-            save(&mut t, &log, out)?;
+        if step.is_multiple_of(logs) || measure {
+            log.push(&line)?;
+        }
+        progress.step(&line.metrics, line.val);
+        if step.is_multiple_of(saves) && !last && !watch.stopped() {
+            let save = || run.save(&mut t, &mut log, None);
+            watch.during("saving", save)?;
         }
     }
     progress.finish();
-    save(&mut t, &log, out)?;
-    charts::draw(out)?;
-    if !t.done() {
-        let (done, out) = (t.steps_done(), quote(out));
+    watch.during("saving", || run.save(&mut t, &mut log, due.as_ref()))?;
+    charts::draw(&run.dir)?;
+    let out = quote(&run.dir);
+    if !t.done() || due.is_some() {
+        let done = t.steps_done();
         say(format!("stopped after step {done} of {steps}, and saved"));
         say(format!("go on with: moe train --resume --out {out}"));
         return Ok(ExitCode::SUCCESS);
     }
-    sample(&t)?;
-    let out = quote(out);
+    sample(&t, watch)?;
     let seq = t.options().seq;
     say(format!(
         "next: moe generate --model {out} --prompt 'The ' --window {seq}"
     ));
     Ok(ExitCode::SUCCESS)
 }
-/// The checkpoint first: it refuses numbers that are not finite, and what
-/// others read follows from it.
-fn save(t: &mut Trainer, log: &Log, out: &Path) -> Result<()> {
-    log.sync()?;
-    t.save(&out.join(checkpoint::FILE))?;
-    hf::save(out, &t.model, &t.params)
+/// The loss on the validation text; nothing if a stop came first.
+fn validate(t: &mut Trainer, watch: &Watch) -> Option<f64> {
+    let what = format!("validating step {}", t.steps_done());
+    let all = windows(t.text().validation().len(), t.options().seq);
+    watch.during(&what, || {
+        t.validate_while(|done| {
+            watch.at(done, all);
+            !watch.stopped()
+        })
+    })
 }
 /// 200 bytes that the model writes.
-fn sample(t: &Trainer) -> Result<()> {
+fn sample(t: &Trainer, watch: &Watch) -> Result<()> {
     let mut sampler = Sampler::new(0.8, 0, 1.0)?;
     let mut rng = Rng::named(t.options().seed, "sample");
     let (mut text, mut all) = (Characters::default(), String::new());
     let first = [usize::from(b'\n')];
     let each = |token| {
         all += text.push(token);
-        true
+        !watch.stopped()
     };
     // Not farther back than the training sequences reached.
     let mut d = Decoder::with_window(&t.model, t.options().seq);
-    generate(&mut d, &t.params, &first, 200, &mut sampler, &mut rng, each)?;
+    watch.during("writing a sample", || {
+        generate(&mut d, &t.params, &first, 200, &mut sampler, &mut rng, each)
+    })?;
     all += text.finish();
     say(format!("a sample, at temperature 0.8:\n{}", harmless(&all)));
     Ok(())

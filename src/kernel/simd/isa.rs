@@ -16,6 +16,9 @@ use std::arch::is_aarch64_feature_detected as has;
 #[cfg(target_arch = "x86_64")]
 use std::arch::is_x86_feature_detected as has;
 
+/// The one that this process uses.
+static CHOSEN: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
+
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -66,19 +69,32 @@ impl Isa {
     pub fn best() -> Isa {
         Self::here().next().unwrap_or(Isa::Portable)
     }
-    /// What the environment variable `MOE_SIMD` says, or else [`Isa::best`].
-    ///
-    /// Read once; an empty one counts as unset.
+    /// What the environment variable `MOE_SIMD` says; an empty one counts as
+    /// unset.
     ///
     /// # Errors
     /// If it names no set that this CPU has.
+    pub fn asked() -> Result<Option<Isa>, IsaError> {
+        match std::env::var_os("MOE_SIMD") {
+            Some(word) if !word.is_empty() => {
+                word.to_string_lossy().parse().map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+    /// What [`Isa::choose`] chose, else [`Isa::asked`], else [`Isa::best`]:
+    /// read once.
+    ///
+    /// # Errors
+    /// As [`Isa::asked`].
     pub fn chosen() -> Result<Isa, IsaError> {
-        static CHOSEN: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
-        let read = || match std::env::var_os("MOE_SIMD") {
-            Some(word) if !word.is_empty() => word.to_string_lossy().parse(),
-            _ => Ok(Isa::best()),
-        };
+        let read = || Ok(Self::asked()?.unwrap_or(Isa::best()));
         CHOSEN.get_or_init(read).clone()
+    }
+    /// Takes this set for the rest of the process, unless one is taken
+    /// already; whether it is this one.
+    pub fn choose(self) -> bool {
+        CHOSEN.get_or_init(|| Ok(self)) == &Ok(self)
     }
     /// [`Isa::chosen`], for kernels.
     ///
