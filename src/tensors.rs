@@ -235,6 +235,13 @@ impl Tensors {
         }
         Ok(info)
     }
+    /// Looks whether there is a floating-point tensor of this shape.
+    ///
+    /// # Errors
+    /// If it is missing, or has another shape or type.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.entry(name, shape, &FLOATS).map(drop)
+    }
     /// The bytes of some elements of a tensor, which become numbers of so many
     /// bytes each: both have to fit into memory.
     fn bytes(

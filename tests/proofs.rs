@@ -12,6 +12,7 @@ mod wrong;
 
 mod equations;
 mod files;
+mod fuzz;
 mod generation;
 mod gradients;
 mod layering;

@@ -34,13 +34,19 @@ pub fn load<T: Real>(dir: &Path) -> Result<(Model, Params<T>)> {
     let weights = Weights::open(dir)?;
     let path = dir.join(WEIGHTS);
     memory::check(path.display(), memory::loading::<T>(&config))?;
+    // All shapes are compared before memory is taken for what the config asks.
+    let short = Model::new(Config { context: 1, ..config.clone() })?;
+    let mut known = HashSet::new();
+    for e in &short.layout.entries {
+        known.insert(weights.find(e, &config)?.name);
+    }
+    weights.nothing_else(&known)?;
     let model = Model::new(config)?;
     let mut p = model.layout.zeros();
-    let mut read = HashSet::new();
     for e in &model.layout.entries {
-        weights.read(e, &model, &mut p, &mut read)?;
+        let values = weights.find(e, &model.config)?.read(e)?;
+        from_hf(&mut p[e.param], &values, e, model.config.head);
     }
-    weights.nothing_else(&read)?;
     if model.config.tied {
         weights.check_tied(&model, &p)?;
     }
@@ -124,12 +130,8 @@ impl Weights {
     fn file(&self, name: &str) -> Option<&Tensors> {
         self.place.get(name).map(|&at| &self.files[at])
     }
-    /// Sets a parameter, and adds to `read` what it was read from.
-    fn read<T: Real>(
-        &self, e: &Entry, model: &Model, p: &mut Params<T>,
-        read: &mut HashSet<String>,
-    ) -> Result<()> {
-        let c = &model.config;
+    /// Where a parameter stands; its tensor has the shape that it should.
+    fn find(&self, e: &Entry, c: &Config) -> Result<Place<'_>> {
         let (mut name, mut shape, mut at) = (hf_name(&e.name), hf_shape(e), 0);
         let head = c.tied && e.name == "head.w";
         let other = match joined(e, c.experts) {
@@ -150,19 +152,8 @@ impl Weights {
         }
         // Where it is missing, the first file says so.
         let file = self.file(&name).unwrap_or(&self.files[0]);
-        let part = at..at + e.param.range().len();
-        let values: Vec<T> = file.part(&name, &shape, part)?;
-        if let Some(i) = values.iter().position(|v| !v.f64().is_finite()) {
-            return Err(file.wrong(
-                format!("{name}{:?}", index(at + i, &shape)),
-                values[i].f64(),
-                "a weight has to be a finite number",
-                "go back to a checkpoint from before it broke",
-            ));
-        }
-        from_hf(&mut p[e.param], &values, e, c.head);
-        read.insert(name);
-        Ok(())
+        file.expect(&name, &shape)?;
+        Ok(Place { file, name, shape, at })
     }
     /// The config describes all that the files hold.
     fn nothing_else(&self, read: &HashSet<String>) -> Result<()> {
@@ -200,6 +191,29 @@ impl Weights {
                     p[embed.param][at].f64()
                 ),
                 "take the config that belongs to this file",
+            )),
+        }
+    }
+}
+/// Where the values of a parameter begin.
+struct Place<'a> {
+    file: &'a Tensors,
+    name: String,
+    shape: Vec<usize>,
+    at: usize,
+}
+impl Place<'_> {
+    fn read<T: Real>(&self, e: &Entry) -> Result<Vec<T>> {
+        let Self { file, name, shape, at } = self;
+        let part = *at..at + e.param.range().len();
+        let values: Vec<T> = file.part(name, shape, part)?;
+        match values.iter().position(|v| !v.f64().is_finite()) {
+            None => Ok(values),
+            Some(i) => Err(file.wrong(
+                format!("{name}{:?}", index(at + i, shape)),
+                values[i].f64(),
+                "a weight has to be a finite number",
+                "go back to a checkpoint from before it broke",
             )),
         }
     }
