@@ -20,6 +20,43 @@
 //!
 //! # Begin
 //!
+//! A whole model: built, trained a little, and writing.
+//!
+//! ```
+//! use moe_by_hand::config::Config;
+//! use moe_by_hand::generate::{Decoder, Sampler, generate};
+//! use moe_by_hand::model::Model;
+//! use moe_by_hand::rng::Rng;
+//! use moe_by_hand::tokens::{Characters, encode};
+//! use moe_by_hand::train::data::Text;
+//! use moe_by_hand::train::{options::Options, trainer::Trainer};
+//!
+//! // Two blocks of width 32, with four experts of which a byte uses two.
+//! let sizes = Config { hidden: 32, layers: 2, head: 8, experts: 4,
+//!                      intermediate: 32, ..Config::preset("bytes")? };
+//! let model = Model::new(sizes)?;
+//! let text = Text::new(b"The gate chose an expert. ".repeat(50));
+//! let options = Options { steps: 40, batch: 4, seq: 32, lr: 1e-2,
+//!                         ..Options::default() };
+//! let mut trainer = Trainer::new(model, text, options)?;
+//! let before = trainer.validate();
+//! while !trainer.done() {
+//!     trainer.step()?;
+//! }
+//! assert!(trainer.validate() < before / 2.0); // in nats for each byte
+//!
+//! let mut decoder = Decoder::new(&trainer.model);
+//! let mut sampler = Sampler::new(0.8, 0, 1.0)?; // temperature, top-k, top-p
+//! let mut rng = Rng::named(0, "sample");
+//! let (mut text, prompt) = (Characters::default(), encode("The "));
+//! generate(&mut decoder, &trainer.params, &prompt, 30, &mut sampler, &mut rng,
+//!          |token| {
+//!              print!("{}", text.push(token));
+//!              true // and go on
+//!          })?;
+//! # moe_by_hand::error::Result::Ok(())
+//! ```
+//!
 //! A layer, its backward, and the proof that they fit:
 //!
 //! ```

@@ -13,7 +13,9 @@ use moe_by_hand::kernel::matrix::{
 };
 use moe_by_hand::kernel::normal::fill_normal_with;
 use moe_by_hand::kernel::product::matmul_with;
-use moe_by_hand::kernel::simd::{Isa, IsaError, Kernel, Simd};
+use moe_by_hand::kernel::simd::{
+    ALIGN, Buffer, Isa, IsaError, Kernel, Simd, bytes,
+};
 use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, causal_softmax_forward, softmax_forward,
 };
@@ -898,27 +900,26 @@ fn hostile(isa: Isa, [m, k, n]: [usize; 3], t: [bool; 2], op: Op) -> bool {
     const GUARD: f32 = -77.25;
     let what = format!("{isa} {m} {k} {n} {t:?} {op:?}");
     let (a, b) = (random(12, 1), random(24, 2));
-    let returns =
-        |c: &mut [f32], f: &dyn Fn(MatMut<f32>, Mat<f32>, Mat<f32>)| {
-            let view = |x, transposed, rows, cols| {
-                let mut x = mat(x, 3);
-                x = if transposed { x.t() } else { x };
-                (x.rows, x.cols) = (rows, cols);
-                x
-            };
-            let (a, b) = (view(&a, t[0], m, k), view(&b, t[1], k, n));
-            let mut c = mat_mut(&mut c[5..29], 4);
-            (c.rows, c.cols) = (m, n);
-            catch_unwind(AssertUnwindSafe(|| f(c, a, b))).is_ok()
-        };
+    let view = |x, transposed, rows, cols| {
+        let mut x = mat(x, 3);
+        x = if transposed { x.t() } else { x };
+        (x.rows, x.cols) = (rows, cols);
+        x
+    };
+    let (a, b) = (view(&a, t[0], m, k), view(&b, t[1], k, n));
+    let returns = |c: &mut [f32], f: &dyn Fn(MatMut<f32>)| {
+        let mut c = mat_mut(&mut c[5..29], 4);
+        (c.rows, c.cols) = (m, n);
+        catch_unwind(AssertUnwindSafe(|| f(c))).is_ok()
+    };
     let (mut c, mut want) = ([GUARD; 40], [GUARD; 40]);
-    let fast = returns(&mut c, &|c, a, b| matmul_with(isa, c, op, a, b));
+    let fast = returns(&mut c, &|c| matmul_with(isa, c, op, a, b));
     let around = c[..5].iter().chain(&c[29..]);
     assert!(around.copied().all(|c| c == GUARD), "{what} wrote outside");
     if [m, k, n].contains(&0) {
         return fast; // nothing is read
     }
-    let plain = returns(&mut want, &|c, a, b| matmul_plain(c, op, a, b));
+    let plain = returns(&mut want, &|c| matmul_plain(c, op, a, b));
     assert_eq!(fast, plain, "{what}");
     // Rows that overlap have no order among them.
     if plain && n <= 4 {
@@ -979,4 +980,47 @@ fn strides_around_a_vector() {
             }
         }
     }
+}
+
+// Buffers ---------------------------------------------------------------------
+
+#[test]
+fn buffers_are_aligned() {
+    fn look<T: Copy + PartialEq + std::fmt::Debug>(value: T) {
+        for len in [0, 1, 2, 3, 15, 16, 17, 1000, 4096] {
+            let mut x = Buffer::new(len, value);
+            assert_eq!(x.as_ptr().addr() % ALIGN, 0, "{len}");
+            assert!(x.len() == len && x.iter().all(|&v| v == value));
+            let (copy, vec) = (x.clone(), x.to_vec());
+            assert_eq!((&copy, &Buffer::from(vec)), (&x, &x), "{len}");
+            x.fill(value);
+            let apart = copy.as_ptr() != x.as_ptr();
+            assert!(apart || size_of_val(&copy[..]) == 0, "{len}");
+        }
+        let none = Buffer::<T>::default();
+        assert!(none.is_empty() && none.clone() == none);
+    }
+    look(1.5f32);
+    look(-2.5f64);
+    look(7usize);
+    look(7u8);
+    look(());
+}
+#[test]
+fn sizes_are_counted_and_nothing_else() {
+    let inner = || bytes(|| Buffer::new(usize::MAX / 8, 0.0)).0;
+    let (all, (one, two, x)) = bytes(|| {
+        let x = Buffer::new(3, 0u8);
+        (inner(), inner(), x)
+    });
+    assert_eq!((one, two), ((usize::MAX / 8 * 8) as u64, one));
+    assert_eq!(all, u64::MAX, "the inner ones count, and do not overflow");
+    assert!(x.is_empty(), "no memory");
+    // A panic inside leaves no count behind.
+    let panics = catch_unwind(|| bytes(|| panic!("on purpose")));
+    assert!(panics.is_err());
+    assert_eq!(Buffer::new(3, 1).len(), 3, "memory again");
+    // What no address space holds is a panic, not a wrap-around.
+    let huge = catch_unwind(|| Buffer::new(usize::MAX / 2, 0.0f64));
+    assert!(huge.is_err());
 }

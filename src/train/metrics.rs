@@ -30,7 +30,7 @@ pub struct Metrics {
     pub lr: f64,
     /// Norm of the whole gradient, before it is clipped.
     pub grad_norm: f64,
-    /// Trained in the step, by the clock.
+    /// Tokens trained in a second, by the clock; 0 where there is none.
     pub tokens_per_second: f64,
 }
 

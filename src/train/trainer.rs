@@ -316,11 +316,15 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// If the loss or the gradient is not finite; θ is then as it was. If all
     /// steps are done.
     pub fn step(&mut self) -> Result<Metrics> {
-        let start = Instant::now();
+        // A page's target has no clock: asking it would panic.
+        let page = cfg!(all(target_arch = "wasm32", target_os = "unknown"));
+        let start = (!page).then(Instant::now);
         let (step, steps) = (self.done + 1, self.options.steps);
-        let cure = "begin a new run with more steps";
-        let most = format!("the run has {steps}, and the schedule ends there");
-        rule(step <= steps, "the step", step, most, cure)?;
+        if step > steps {
+            let most = format!("the run has {steps}; the schedule ends there");
+            let cure = "begin a new run with more steps";
+            return Err(Error::input("the step", step, most, cure));
+        }
         self.draw(step);
         let batch = Batch { tokens: &self.tokens, targets: &self.targets };
         let seed = self.options.seed;
@@ -344,8 +348,9 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
         if let Some(hook) = &mut self.hook {
             hook(AfterStep { step, model, params, gradient: &self.gradient });
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let tokens_per_second = self.tokens.len() as f64 / seconds;
+        let seconds = start.map(|s| s.elapsed().as_secs_f64());
+        let tokens = self.tokens.len() as f64;
+        let tokens_per_second = seconds.map_or(0.0, |s| tokens / s);
         let [ce, aux, z] = [l.ce, l.aux, l.z].map(f64::from);
         Ok(Metrics {
             step,

@@ -55,7 +55,7 @@ macro_rules! twin {
             use $crate::kernel::fast::{$twin, gate::InF32};
             let twin = $twin { $($field: $field.in_f32()),+ };
             let out = twin.on($crate::kernel::simd::Isa::current());
-            return $crate::kernel::fast::twin!(@ out $($t)?);
+            return $crate::kernel::fast::gate::twin!(@ out $($t)?);
         }
     };
     (@ $out:ident) => { $out };

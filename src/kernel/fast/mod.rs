@@ -12,25 +12,24 @@
 
 #![expect(missing_docs, reason = "fields are named as in the plain kernel")]
 
-pub(crate) mod gate;
-
 mod exp;
+pub(crate) mod gate;
 mod lanes;
 
-mod activation;
-mod softmax;
-mod loss;
-mod moe;
-mod rmsnorm;
 mod vector;
+mod softmax;
+mod activation;
+mod rmsnorm;
+mod moe;
+mod loss;
 
 pub(crate) use gate::twin;
 
 gate::twins! {
-    activation: GluForward, GluBackward;
-    loss: CrossEntropyForward, CrossEntropyBackward;
-    moe: CombineBackward;
-    rmsnorm: RmsnormForward, RmsnormBackward;
-    softmax: SoftmaxForward, CausalSoftmaxForward, CausalSoftmaxBackward;
     vector: SumOfSquares;
+    softmax: SoftmaxForward, CausalSoftmaxForward, CausalSoftmaxBackward;
+    activation: GluForward, GluBackward;
+    rmsnorm: RmsnormForward, RmsnormBackward;
+    moe: CombineBackward;
+    loss: CrossEntropyForward, CrossEntropyBackward;
 }

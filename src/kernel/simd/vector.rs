@@ -68,6 +68,7 @@ pub trait Simd: Copy {
 /// Writes methods of one expression each, in which intrinsics are called.
 ///
 /// Only for a token that is made after the CPU was asked.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! methods {
     ($($f:ident($($x:ident),+: $t:ty) -> $out:ty = $e:expr;)+) => {$(
         #[inline(always)]
@@ -78,4 +79,5 @@ macro_rules! methods {
     )+};
 }
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) use methods;
