@@ -43,17 +43,17 @@ pub fn write(
     let hashes = serde_json::to_string(&hashes)?;
     let mut meta: BTreeMap<&str, &str> = meta.iter().copied().collect();
     meta.insert(HASHES, &hashes);
+    let mut json = format!("{{\"__metadata__\":{}", serde_json::json!(meta));
     let mut end = 0;
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".into(), serde_json::json!(meta));
     for (name, shape) in tensors {
         let start = end;
         end += 4 * shape.iter().product::<usize>();
-        let offsets = [start, end];
-        let info = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
-        header.insert(name.clone(), info);
+        let (dtype, shape) = (Dtype::F32, shape.clone());
+        let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
+        let info = serde_json::to_string(&info)?;
+        json += &format!(",{}:{info}", serde_json::json!(name));
     }
-    let mut json = serde_json::to_vec(&header)?;
+    let mut json = (json + "}").into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');
     w.write_all(&(json.len() as u64).to_le_bytes())?;
     w.write_all(&json)?;

@@ -10,6 +10,8 @@ mod again;
 mod edit;
 mod wrong;
 
+mod arithmetic;
+mod disk;
 mod equations;
 mod files;
 mod fuzz;

@@ -5,19 +5,23 @@
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Error;
 use moe_by_hand::file::write_atomic;
+use moe_by_hand::hf;
 use moe_by_hand::kernel::vector::CHUNK;
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::nn::loss::{CrossEntropy, Loss};
 use moe_by_hand::params::{Layout, ParamGrads, Role};
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::checkpoint::{self, Checkpoint};
+use moe_by_hand::tensors::sha256;
+use moe_by_hand::train::checkpoint::{self, Checkpoint, State};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient};
-use moe_by_hand::train::metrics::Metrics;
+use moe_by_hand::train::metrics::{self, History, Line, Log, Logged, Metrics};
 use moe_by_hand::train::optimizer::{AdamW, Decay, Optimizer, Step};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -324,35 +328,256 @@ fn a_damaged_checkpoint_is_one_line() {
     let mut bad = good.clone();
     bad[..8].fill(0xff); // the header's length
     fails(read(&bad), "damaged (");
-    let mut bad = good.clone();
-    let end = bad.len();
-    bad[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    fails(read(&bad), "is NaN");
-    bad[end - 4..].copy_from_slice(&(-1f32).to_le_bytes());
+    // What another program might write, hashes and all.
+    let Checkpoint { state, tensors, .. } = read(&good).unwrap();
+    let write = |state: &State, tensors: &BTreeMap<String, Vec<f32>>| {
+        let all = tensors.iter().map(|(n, x)| (n.as_str(), x.as_slice()));
+        let all: Vec<_> = all.collect();
+        let mut bytes = vec![];
+        checkpoint::write(&mut bytes, state, &all).unwrap();
+        read(&bytes)
+    };
+    let with = |name: &str, change: &dyn Fn(&mut Vec<f32>)| {
+        let mut tensors = tensors.clone();
+        change(tensors.entry(name.into()).or_default());
+        write(&state, &tensors)
+    };
     let resume = |saved: Checkpoint| {
         let model = Model::new(saved.config.clone()).unwrap();
         Trainer::resume(model, text(), options(), saved)
     };
-    fails(resume(read(&bad).unwrap()), "a mean square, is negative");
-    // A header that says something else, of the same length.
-    let say = |from: &str, to: &str| {
-        assert_eq!(from.len(), to.len(), "the header's length stays");
-        let at = good.windows(from.len()).position(|w| w == from.as_bytes());
-        let mut bad = good.clone();
-        let at = at.unwrap_or_else(|| panic!("no {from}"));
-        bad[at..at + from.len()].copy_from_slice(to.as_bytes());
-        read(&bad)
+    fails(with("v", &|v| v[3] = f32::NAN), "v[3] is NaN");
+    let negative = with("v", &|v| v[3] = -1.0).unwrap();
+    fails(resume(negative), "a mean square, is negative");
+    let short = with(checkpoint::THETA, &|v| v.truncate(7)).unwrap();
+    fails(resume(short), "the length of `theta`");
+    fails(resume(with("other", &|_| ()).unwrap()), "tensor is \"other\"");
+    let say = |change: &dyn Fn(&mut State)| {
+        let mut state = state.clone();
+        change(&mut state);
+        write(&state, &tensors)
     };
-    let n = model().layout.len.to_string();
-    let other = (model().layout.len - 1).to_string();
-    fails(say(&format!("[{n}]"), &format!("[{other}]")), "damaged (");
-    fails(say("F32", "I32"), "I32");
-    fails(say(r#"\"step\":0"#, r#"\"step\":x"#), "damaged (");
-    fails(say(r#"\"shards\":1"#, r#"\"shards\":9"#), "9 shards");
-    fails(say(r#"\"step\":0"#, r#"\"stop\":0"#), "damaged (");
-    let other = say(r#"hidden_size\":16"#, r#"hidden_size\":18"#);
-    fails(resume(other.unwrap()), "parameters");
+    fails(say(&|s| s.shards = 9), "9 shards");
+    fails(say(&|s| s.step = 13), "step 13 of 12");
+    let wide = |s: &mut State| s.config["hidden_size"] = 18.into();
+    fails(resume(say(&wide).unwrap()), "parameters");
     resume(read(&good).unwrap()).unwrap();
+}
+
+/// Not one of its bits can be another without a word, or it does no harm.
+#[test]
+fn a_flipped_bit_is_noticed() {
+    let dir = dir("flipped");
+    let file = dir.join(checkpoint::FILE);
+    let t = &mut trainer(options());
+    t.save(&file).unwrap();
+    hf::save(&dir, &t.model, &t.params).unwrap();
+    let weights = dir.join("model.safetensors");
+    let run = dir.join(checkpoint::RUN);
+    fs::write(&run, t.state().to_json()).unwrap();
+    let mut rng = Rng::named(0, "bits");
+    let mut flip = |file: &Path, same: &dyn Fn() -> Option<bool>| {
+        assert_eq!(same(), Some(true), "{}: whole", file.display());
+        let good = fs::read(file).unwrap();
+        let mut harmless = 0;
+        for _ in 0..150 {
+            let (at, bit) = (rng.below(good.len()), rng.below(8));
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            fs::write(file, &bad).unwrap();
+            let same = same();
+            let what = format!("{}: byte {at}, bit {bit}", file.display());
+            assert_ne!(same, Some(false), "{what}: taken");
+            harmless += usize::from(same.is_some());
+        }
+        fs::write(file, good).unwrap();
+        // In names of hashes, or in space.
+        assert!(harmless < 30, "{}: {harmless} of 150", file.display());
+    };
+    let saved = Checkpoint::read(&file).unwrap();
+    flip(&file, &|| Some(Checkpoint::read(&file).ok()? == saved));
+    let theta: Vec<f32> = t.params.data.to_vec();
+    flip(&weights, &|| Some(*hf::load::<f32>(&dir).ok()?.1.data == *theta));
+    let state = t.state();
+    flip(&run, &|| Some(State::read(&run).ok()? == state));
+}
+
+/// Files of others have no hashes, and are read.
+#[test]
+fn files_without_hashes_are_read() {
+    let dir = dir("plain");
+    let file = dir.join(checkpoint::FILE);
+    let mut t = trainer(options());
+    t.step().unwrap();
+    t.save(&file).unwrap();
+    hf::save(&dir, &t.model, &t.params).unwrap();
+    let saved = Checkpoint::read(&file).unwrap();
+    for name in [checkpoint::FILE, "model.safetensors"] {
+        let path = dir.join(name);
+        let bytes = fs::read(&path).unwrap();
+        let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + n]).unwrap();
+        let mut plain = header.clone();
+        let meta = plain["__metadata__"].as_object_mut().unwrap();
+        meta.remove("sha256").unwrap();
+        let plain = plain.to_string().into_bytes();
+        let len = (plain.len() as u64).to_le_bytes();
+        let all = [&len[..], &plain, &bytes[8 + n..]].concat();
+        fs::write(&path, all).unwrap();
+    }
+    assert!(Checkpoint::read(&file).unwrap() == saved);
+    hf::load::<f32>(&dir).unwrap();
+}
+
+/// The first edition's checkpoint says less, and goes on.
+#[test]
+fn a_checkpoint_of_the_first_edition_goes_on() {
+    let file = dir("first").join(checkpoint::FILE);
+    let mut t = trainer(options());
+    t.step().unwrap();
+    t.save(&file).unwrap();
+    let mut saved = Checkpoint::read(&file).unwrap();
+    let mut json = serde_json::json!(saved.state);
+    let fields = json.as_object_mut().unwrap();
+    for new in ["layout", "isa", "arithmetic", "precision"] {
+        fields.remove(new).unwrap();
+    }
+    saved.state = serde_json::from_value(json).unwrap();
+    let resumed = Trainer::resume(model(), text(), options(), saved).unwrap();
+    assert!(run(resumed).0 == run(trainer(options())).0, "other bits");
+}
+
+#[test]
+fn another_arithmetic_is_refused() {
+    let file = dir("arithmetic").join(checkpoint::FILE);
+    trainer(options()).save(&file).unwrap();
+    let resume = |change: &dyn Fn(&mut State)| {
+        let mut saved = Checkpoint::read(&file).unwrap();
+        change(&mut saved.state);
+        Trainer::resume(model(), text(), options(), saved)
+    };
+    let isa = |s: &mut State| s.isa = Some("sse9".into());
+    fails(resume(&isa), "but the run was begun with sse9; ");
+    fails(resume(&isa), "--other-arithmetic");
+    fails(resume(&|s| s.arithmetic = 0), "version of the arithmetic is 1");
+    fails(resume(&|s| s.precision = "bf16".into()), "begun with bf16");
+    resume(&|_| ()).unwrap();
+}
+
+fn line(step: usize) -> Line {
+    let [ce, aux, z, total, lr, grad_norm] = [1.0 / step as f64; 6];
+    let tokens_per_second = 7.0;
+    let metrics =
+        Metrics { step, ce, aux, z, total, lr, grad_norm, tokens_per_second };
+    Line { metrics, val: None, load: vec![vec![0.5, 0.5]] }
+}
+/// Resuming cuts the lines of later steps, and nothing else, whatever became
+/// of the file.
+#[test]
+fn metrics_lose_the_later_lines_only() {
+    let dir = dir("metrics");
+    let file = dir.join(metrics::FILE);
+    let mut log = Log::open(&file, History::default()).unwrap();
+    (1..=6).for_each(|n| log.push(&line(n)).unwrap());
+    let logged = log.logged(None);
+    (7..=9).for_each(|n| log.push(&line(n)).unwrap());
+    let whole = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    let read = |text: &[u8]| {
+        fs::write(&file, text).unwrap();
+        History::read(&file, 6, Some(&logged)).unwrap()
+    };
+    let good = read(whole.as_bytes());
+    assert_eq!(good.kept, lines[..6].concat());
+    assert_eq!((good.cut, good.bad.len(), good.as_written), (3, 0, true));
+    // Where it was killed.
+    let half = read(&whole.as_bytes()[..whole.len() - 9]);
+    assert_eq!((half.cut, half.bad.len(), half.as_written), (2, 0, true));
+    assert_eq!(half.kept, good.kept);
+
+    for at in 0..6 {
+        // No JSON, no UTF-8, another step, no end: what follows stays.
+        let others: [&dyn Fn(&str) -> Vec<u8>; 4] = [
+            &|l| l.replace('{', "[").into(),
+            &|l| [b"\xff", l.as_bytes()].concat(),
+            &|l| l.replacen(&format!(":{}", at + 1), ":99", 1).into(),
+            &|l| l.replace('\n', " ").into(),
+        ];
+        for (kind, other) in others.iter().enumerate() {
+            let mut parts: Vec<Vec<u8>> =
+                lines.iter().map(|l| l.as_bytes().to_vec()).collect();
+            parts[at] = other(lines[at]);
+            let bad = read(&parts.concat());
+            let what = format!("line {at}, kind {kind}");
+            assert!(!bad.as_written, "{what}: not noticed");
+            assert!(!bad.bad.is_empty(), "{what}: not kept aside");
+            let lost = if kind == 3 { 2 } else { 1 };
+            let kept = bad.kept.lines().count();
+            assert!(kept >= 6 - lost, "{what}: {kept} lines are left");
+        }
+    }
+    // A digit: the line can be read, and it is said.
+    let digit = read(whole.replacen("0.5", "0.4", 1).as_bytes());
+    assert_eq!((digit.kept.lines().count(), digit.as_written), (6, false));
+    // Gone.
+    fs::remove_file(&file).unwrap();
+    let gone = History::read(&file, 6, Some(&logged)).unwrap();
+    assert_eq!((gone.kept.len(), gone.as_written), (0, false));
+
+    // Bad lines are put aside, after those that are there.
+    let mut parts = lines.clone();
+    parts[2] = "third\n";
+    fs::write(dir.join(metrics::ASIDE), "before\n").unwrap();
+    let mut log = Log::open(&file, read(parts.concat().as_bytes())).unwrap();
+    let aside = fs::read_to_string(dir.join(metrics::ASIDE)).unwrap();
+    assert!(aside.starts_with("before\nthird\n"), "{aside}");
+    assert_eq!(metrics::read(&file).unwrap().len(), 5);
+
+    // Removed or cut while training: noticed, and written again.
+    assert!(log.sync().unwrap(), "as it was written");
+    for spoil in [fs::remove_file, |f: &PathBuf| fs::write(f, "x")] {
+        spoil(&file).unwrap();
+        log.push(&line(7)).unwrap();
+        assert!(!log.sync().unwrap(), "noticed");
+        assert!(log.sync().unwrap(), "healed");
+    }
+    assert_eq!(metrics::read(&file).unwrap().len(), 7);
+}
+
+/// A stop in the middle of a validation: the line is written after it.
+#[test]
+fn an_interrupted_validation_has_no_result() {
+    let mut t = trainer(options());
+    assert_eq!(t.validate_while(|_| false), None);
+    let all = t.validate();
+    assert_eq!(t.validate_while(|_| true), Some(all));
+    let due = Some(line(6));
+    let logged = Logged { sha256: sha256(b""), due };
+    let file = dir("due").join(metrics::FILE);
+    let text: String = (1..=6).map(|n| json(&line(n))).collect();
+    fs::write(&file, text).unwrap();
+    let history = History::read(&file, 6, Some(&logged)).unwrap();
+    assert_eq!((history.kept.lines().count(), history.cut), (5, 1));
+}
+fn json(line: &Line) -> String {
+    serde_json::to_string(line).unwrap() + "\n"
+}
+
+/// A text is read in parts, whose number is told.
+#[test]
+fn a_text_is_read_in_parts() {
+    let dir = dir("text");
+    let file = dir.join("text");
+    let long: Vec<u8> = (0..3_000_000).map(|n| b'a' + (n % 26) as u8).collect();
+    fs::write(&file, &long).unwrap();
+    let mut last = (0, 0);
+    let text = Text::read_while(&file, |n, of| last = (n, of)).unwrap();
+    assert_eq!(last, (3_000_000, 3_000_000));
+    let again = Text::new(long);
+    assert_eq!(text.id.sha256, again.id.sha256);
+    assert_eq!((text.id.bytes, text.id.stream), (3_000_000, false));
+    assert!(text.train() == again.train());
+    fails(Text::read(&dir), "directory");
 }
 
 #[test]

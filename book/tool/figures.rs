@@ -150,23 +150,25 @@ fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
 
 /// The command runs a program of this project.
 fn program(root: &Path, command: &str) -> Result<()> {
-    let manifest = registry::read(root, "Cargo.toml")?;
     let words: Vec<&str> = command.split_whitespace().collect();
-    let (kind, name) = match words[..] {
+    let (file, kind, name) = match words[..] {
         ["cargo", "run", "--release", "--example", name, ..] => {
-            ("example", name)
+            ("Cargo.toml", "example", name)
         }
-        ["cargo", "run", "--release", "--", ..] => ("bin", "moe"),
+        ["cargo", "run", "--release", "--", ..] => {
+            ("src/bin/moe/Cargo.toml", "bin", "moe")
+        }
         _ => bail!(
             "`# command: {command}` runs no program of this project; write \
              `cargo run --release -- …`, with `--example NAME` for an example"
         ),
     };
+    let manifest = registry::read(root, file)?;
     let name = regex::escape(name);
     let entry = format!(r#"\[\[{kind}\]\][^\[]*\bname = "{name}""#);
     ensure!(
         Regex::new(&entry)?.is_match(&manifest),
-        "`# command: {command}`: Cargo.toml names no such {kind}; correct the \
+        "`# command: {command}`: {file} names no such {kind}; correct the \
          command, or take the figure away"
     );
     Ok(())

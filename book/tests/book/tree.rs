@@ -30,7 +30,9 @@ impl Tree {
         let own = format!("{REDIRECT}\n\"/01-why.html\" = \"why.html\"\n");
         fs::write(config, format!("{text}{own}"))?;
         // Figures name the programs that made them.
-        copy(&book.join("../Cargo.toml"), &tree.root().join("Cargo.toml"))?;
+        for file in ["Cargo.toml", "src/bin/moe/Cargo.toml"] {
+            copy(&book.join("..").join(file), &tree.root().join(file))?;
+        }
         figures::draw_all(tree.root())?;
         Ok(tree)
     }

@@ -66,4 +66,33 @@ fn each_error_is_one_line_and_exit_code_2() {
     fails(&mut converge(&fresh, "--steps 0"), &["--steps is 0"]);
     fails(&mut converge(&fresh, "--seed x"), &["--seed"]);
     assert!(!fresh.exists(), "an error leaves nothing behind");
+    // Before all steps are done, not after.
+    fs::write(there.0.join("plain"), "").unwrap();
+    let below = there.0.join("plain/x");
+    fails(&mut converge(&below, "--steps 100000000"), &["plain/x: "]);
+}
+/// Killed, it leaves nothing that blocks the same command; of two, one wins.
+#[test]
+fn a_directory_with_both_files_or_none() {
+    let home = Dir::new();
+    let out = home.0.join("out");
+    let mut child = converge(&out, "--steps 100000000 --json").spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!out.exists(), "not yet");
+    let out = &out;
+    let begin = move |_| converge(out, "--steps 20 --json").output();
+    let codes = std::thread::scope(|s| {
+        let all: Vec<_> = (0..2).map(|n| s.spawn(move || begin(n))).collect();
+        let code = |t: std::thread::ScopedJoinHandle<_>| {
+            let end: std::io::Result<std::process::Output> = t.join().unwrap();
+            end.unwrap().status.code()
+        };
+        all.into_iter().map(code).collect::<Vec<_>>()
+    });
+    assert!(codes.contains(&Some(0)), "{codes:?}");
+    assert!(codes.contains(&Some(2)), "{codes:?}");
+    let json = fs::read_to_string(out.join("converge.json")).unwrap();
+    serde_json::from_str::<Value>(&json).unwrap();
 }

@@ -4,6 +4,7 @@
 use crate::edit::Dir;
 use crate::start;
 use moe_by_hand::config::Config;
+use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::metrics;
 use moe_by_hand::train::options::Options;
@@ -12,12 +13,20 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A directory with a small config and a text, gone at the end.
 fn dir() -> Dir {
     let dir = Dir::new();
-    let config = Config {
+    let config = small();
+    let write = |name, text: &str| fs::write(dir.0.join(name), text).unwrap();
+    write("small.json", &config.to_json());
+    write("top1.json", &Config { top_k: 1, ..config }.to_json());
+    write("text", &"the gate chose an expert. ".repeat(40));
+    dir
+}
+fn small() -> Config {
+    Config {
         hidden: 16,
         layers: 2,
         kv_heads: 2,
@@ -26,12 +35,7 @@ fn dir() -> Dir {
         intermediate: 8,
         context: 32,
         ..Config::preset("bytes").unwrap()
-    };
-    let write = |name, text: &str| fs::write(dir.0.join(name), text).unwrap();
-    write("small.json", &config.to_json());
-    write("top1.json", &Config { top_k: 1, ..config }.to_json());
-    write("text", &"the gate chose an expert. ".repeat(40));
-    dir
+    }
 }
 const SMALL: &str = "--config small.json --text text --batch 4 --seq 16 \
                      --eval-every 20 --save-every 7";
@@ -190,6 +194,8 @@ fn a_run_from_beginning_to_end() {
         "loss.svg",
         "metrics.jsonl",
         "model.safetensors",
+        "run.json",
+        "run.lock",
         "training.safetensors",
     ];
     assert_eq!(names, wanted.map(|n| run.join(n)), "what a run leaves");
@@ -216,9 +222,434 @@ fn a_run_from_beginning_to_end() {
     assert!(said.contains("resumes after step 3"), "{said}");
     assert!(said.contains("runs/top1-002"), "{said}");
     assert!(weights(&run) == before, "another run is not touched");
-    let said =
-        succeeds(dir, &format!("train {SMALL} --resume --out new --steps 1"));
-    assert!(said.contains("starts at step 0"), "{said}");
+}
+
+/// Exit code 2 and one line, and nothing below is other than before.
+#[track_caller]
+fn refused(dir: &Path, args: &str, parts: &[&str]) {
+    let before = files(dir);
+    start::fails(&mut moe(dir, args), parts);
+    assert!(files(dir) == before, "moe {args}: something was written");
+}
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// What a run killed before its first checkpoint leaves: its settings.
+#[test]
+fn a_run_without_a_checkpoint_begins_with_its_own_settings() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 9 --lr 3e-3 --seed 5");
+    succeeds(dir, &format!("{args} --out whole"));
+    for left in [&["run.json"][..], &["run.json", "run.lock"]] {
+        let early = dir.join("early");
+        let _ = fs::remove_dir_all(&early);
+        fs::create_dir(&early).unwrap();
+        for name in left {
+            fs::copy(dir.join("whole").join(name), early.join(name)).unwrap();
+        }
+        fs::write(early.join(metrics::FILE), "").unwrap();
+        let part = early.join("training.safetensors.0123456789abcdef.part");
+        fs::write(&part, "half").unwrap();
+        refused(dir, "train --resume --out early --lr 1", &["--lr is 1.0"]);
+        let said = succeeds(dir, "train --resume --out early");
+        assert!(said.contains("starts at step 0"), "{said}");
+        assert!(weights(&early) == weights(&dir.join("whole")), "other bits");
+        assert!(!part.exists(), "what a killed run left is removed");
+    }
+}
+
+#[test]
+fn bare_resume_takes_the_newest_run_of_any_name() {
+    let home = dir();
+    let dir = home.0.as_path();
+    refused(dir, "train --resume", &["there is no run under runs/"]);
+    let begin = |config: &str| {
+        let args = format!("train {SMALL} --steps 2 --config {config}");
+        succeeds(dir, &args.replacen("--config small.json ", "", 1));
+    };
+    begin("top1.json");
+    begin("small.json");
+    // Not of a run, and newer.
+    fs::create_dir(dir.join("runs/tiny-009")).unwrap();
+    fs::write(dir.join("runs/tiny-009/model.safetensors"), "mine").unwrap();
+    let takes = |name: &str| {
+        let said = succeeds(dir, "train --resume");
+        assert!(said.contains(&format!("out       runs/{name}")), "{said}");
+    };
+    takes("small-001");
+    begin("top1.json");
+    takes("top1-002");
+    // The name says nothing; when it began, everything.
+    fs::rename(dir.join("runs/top1-002"), dir.join("runs/a")).unwrap();
+    takes("a");
+    refused(dir, "train --resume --config small.json", &["checkpoint has"]);
+}
+
+/// The first edition began a run there, over the files of others.
+#[test]
+fn what_is_no_run_is_never_overwritten() {
+    let home = dir();
+    let dir = home.0.as_path();
+    succeeds(dir, &format!("train {SMALL} --steps 2 --out run"));
+    let copy = |to: &str, names: &[&str]| {
+        fs::create_dir_all(dir.join(to)).unwrap();
+        for name in names {
+            let from = dir.join("run").join(name);
+            fs::copy(from, dir.join(to).join(name)).unwrap();
+        }
+    };
+    let model = ["config.json", "model.safetensors"];
+    copy("theirs", &model);
+    copy(".", &model);
+    copy("lost", &model);
+    copy("lost", &["run.json", "metrics.jsonl"]);
+    copy("cleared", &["run.json", "metrics.jsonl"]);
+    fs::create_dir(dir.join("empty")).unwrap();
+    for (out, words) in [
+        ("theirs", "that is no run"),
+        (".", "that is no run"),
+        ("empty", "that is no run"),
+        ("absent", "there is no such run"),
+        ("absent/../theirs", "there is no such run"),
+        ("lost", "there without a training.safetensors"),
+        ("cleared", "there without a training.safetensors"),
+    ] {
+        for settings in ["", SMALL] {
+            let args = format!("train --resume --out {out} {settings}");
+            refused(dir, &args, &[words]);
+        }
+    }
+    for out in ["absent/../theirs", "theirs/.", "theirs/", "run", "."] {
+        let args = format!("train {SMALL} --steps 2 --out {out}");
+        refused(dir, &args, &["that exists"]);
+    }
+    // A run's directory in which someone put another model, or another run.
+    let other = Config { hidden: 32, ..small() };
+    succeeds(dir, &format!("train {SMALL} --steps 2 --seed 1 --out seed"));
+    fs::write(dir.join("wide.json"), other.to_json()).unwrap();
+    let args = SMALL.replacen("small.json", "wide.json", 1);
+    succeeds(dir, &format!("train {args} --steps 2 --out wide"));
+    for (name, from, words) in [
+        ("config.json", "wide", "config.json is not of this run"),
+        ("model.safetensors", "wide", "model.safetensors is not of this run"),
+        ("training.safetensors", "seed", "a directory holds one run"),
+    ] {
+        let at = dir.join("run").join(name);
+        let own = fs::read(&at).unwrap();
+        fs::copy(dir.join(from).join(name), &at).unwrap();
+        refused(dir, "train --resume --out run", &[words]);
+        fs::write(&at, own).unwrap();
+    }
+    succeeds(dir, "train --resume --out run");
+}
+
+#[test]
+fn two_starts_never_share_a_directory() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 3");
+    let race = |args: &str| {
+        let begin = |_| moe(dir, args).spawn().unwrap();
+        let all: Vec<Child> = (0..3).map(begin).collect();
+        let end = |c: Child| c.wait_with_output().unwrap();
+        all.into_iter().map(end).collect::<Vec<_>>()
+    };
+    for n in 0..3 {
+        for end in race(&args) {
+            let said = text(&end.stderr);
+            assert_eq!(end.status.code(), Some(0), "{said}");
+        }
+        let runs = fs::read_dir(dir.join("runs")).unwrap().count();
+        assert_eq!(runs, 3 * (n + 1), "a directory for each");
+        let codes: Vec<_> = race(&format!("{args} --out same{n}"))
+            .iter()
+            .map(|end| end.status.code())
+            .collect();
+        let count = |code| codes.iter().filter(|c| **c == Some(code)).count();
+        assert_eq!((count(0), count(2)), (1, 2), "{codes:?}");
+        assert_eq!(logged(&dir.join(format!("same{n}"))).len(), 3);
+    }
+}
+
+#[test]
+fn a_run_that_is_active_is_left_alone() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 100000 --out run");
+    let mut child = moe(dir, &args).spawn().unwrap();
+    let log = dir.join("run").join(metrics::FILE);
+    while !fs::metadata(&log).is_ok_and(|m| m.len() > 0) {
+        sleep(Duration::from_millis(1));
+    }
+    let id = child.id();
+    let by = format!("run is in use by process {id}, but ");
+    for _ in 0..3 {
+        start::fails(&mut moe(dir, "train --resume --out run"), &[&by]);
+    }
+    // The lock goes with its owner, however that ends.
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    let child = moe(dir, "train --resume --out run").spawn().unwrap();
+    sleep(Duration::from_millis(300));
+    signal(&child, "-TERM");
+    let end = child.wait_with_output().unwrap();
+    let said = text(&end.stderr);
+    assert_eq!(end.status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_validation() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let long = "the gate chose an expert. ".repeat(160_000);
+    fs::write(dir.join("text"), long).unwrap();
+    let args = format!("train {SMALL} --steps 1 --out run");
+    let child = moe(dir, &args).spawn().unwrap();
+    while !dir.join("run/model.safetensors").exists() {
+        sleep(Duration::from_millis(1));
+    }
+    let start = Instant::now();
+    signal(&child, "-TERM");
+    let end = child.wait_with_output().unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    let (out, err) = (text(&end.stdout), text(&end.stderr));
+    assert_eq!(end.status.code(), Some(0), "{err}");
+    assert!(seconds < 5.0, "it took {seconds:.1} s");
+    assert!(err.contains("stopping after this step"), "{err}");
+    assert!(out.contains("validates 25999 windows of 16 bytes"), "{out}");
+    assert!(out.contains("each as long as about"), "{out}");
+    assert!(out.contains("stopped after step "), "{out}");
+    assert_eq!(logged(&dir.join("run")).len(), 0, "not measured yet");
+    succeeds(dir, "train --resume --out run");
+    let lines = logged(&dir.join("run"));
+    assert!(lines.len() == 1 && lines[0].val.is_some(), "{lines:?}");
+}
+
+/// Ctrl-C and the like while it still reads: a pipe that nobody writes to.
+#[test]
+fn a_stop_does_not_wait_for_the_text() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let made = Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap();
+    assert!(made.success(), "mkfifo");
+    let args = SMALL.replacen("--text text", "--text pipe", 1);
+    let names = || fs::read_dir(dir).unwrap().count();
+    let before = names();
+    let child = moe(dir, &format!("train {args} --out run")).spawn().unwrap();
+    sleep(Duration::from_millis(2500));
+    let start = Instant::now();
+    signal(&child, "-TERM");
+    let end = child.wait_with_output().unwrap();
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+    let err = text(&end.stderr);
+    assert_eq!(end.status.code(), Some(0), "{err}");
+    assert!(err.contains("moe: reading pipe: 2 s so far\n"), "{err}");
+    assert!(err.contains("nothing was written"), "{err}");
+    assert_eq!(names(), before, "nothing was written");
+}
+
+/// `nohup moe train`, and the terminal is closed.
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let script = r#"trap '' HUP; exec "$0" "$@""#;
+    let args = format!("train {SMALL} --steps 100000 --out run");
+    let begin = || {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", script]).arg(env!("CARGO_BIN_EXE_moe"));
+        sh.args(start::words(&args)).current_dir(dir);
+        sh.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = begin();
+    let log = dir.join("run").join(metrics::FILE);
+    let len = || fs::metadata(&log).map_or(0, |m| m.len());
+    while len() == 0 {
+        sleep(Duration::from_millis(1));
+    }
+    signal(&child, "-HUP");
+    let then = len();
+    while len() < then + 10_000 {
+        sleep(Duration::from_millis(10));
+        assert!(child.try_wait().unwrap().is_none(), "it was stopped");
+    }
+    signal(&child, "-TERM");
+    let end = child.wait_with_output().unwrap();
+    assert_eq!(end.status.code(), Some(0), "{}", text(&end.stderr));
+}
+
+/// The first waits for the step under way, which takes long here.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = "train --preset bytes --text text --accumulate 2000 --steps 2 \
+                --out run";
+    let mut child = moe(dir, args).spawn().unwrap();
+    while !dir.join("run/model.safetensors").exists() {
+        sleep(Duration::from_millis(1));
+    }
+    sleep(Duration::from_millis(200));
+    signal(&child, "-TERM");
+    sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "in the middle of a step");
+    signal(&child, "-TERM");
+    let start = Instant::now();
+    let end = child.wait_with_output().unwrap();
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+    let err = text(&end.stderr);
+    assert_eq!(end.status.code(), Some(130), "{err}");
+    assert!(err.contains("stopping after this step; a second"), "{err}");
+}
+
+#[test]
+fn a_text_from_a_pipe_is_asked_for_again() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 5 --out run --text /dev/stdin");
+    let args = args.replacen("--text text ", "", 1);
+    let script = r#"cat text | "$0" "$@""#;
+    let mut sh = Command::new("sh");
+    sh.args(["-c", script]).arg(env!("CARGO_BIN_EXE_moe"));
+    sh.args(start::words(&args)).current_dir(dir);
+    start::succeeds(&mut sh);
+    let words = ["the run's text is /dev/stdin", "a pipe", "--text"];
+    refused(dir, "train --resume --out run", &words);
+    succeeds(dir, "train --resume --out run --text text");
+}
+
+#[test]
+fn what_fails_at_first_can_be_given_again() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 2 --out above/run");
+    let script = |blocks: usize| {
+        let script =
+            format!(r#"trap '' XFSZ; ulimit -f {blocks}; exec "$0" "$@""#);
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &script]).arg(env!("CARGO_BIN_EXE_moe"));
+        sh.args(start::words(&args)).current_dir(dir);
+        start::end(&mut sh)
+    };
+    // As on a full disk, at the settings, the checkpoint and the model.
+    let before = files(dir);
+    for blocks in [0, 1, 20, 60] {
+        let end = script(blocks);
+        assert_eq!(end.code, Some(2), "{blocks}: {}", end.err);
+        assert_eq!(end.err.lines().count(), 1, "{}", end.err);
+        assert!(files(dir) == before, "{blocks}: something is left");
+    }
+    succeeds(dir, &args);
+
+    let name = std::ffi::OsStr::from_bytes(b"t\xff");
+    fs::copy(dir.join("text"), dir.join(name)).unwrap();
+    let args = format!("train {SMALL} --steps 2 --out other");
+    let mut train = moe(dir, &args.replacen("--text text ", "", 1));
+    let before = files(dir);
+    start::fails(train.arg("--text").arg(name), &["the name of the text"]);
+    assert!(files(dir) == before, "something was written");
+}
+
+#[test]
+fn damaged_metrics_are_told_and_kept_aside() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 40");
+    succeeds(dir, &format!("{args} --out whole"));
+    let run = dir.join("run");
+    // Killed in the middle, with lines after its last checkpoint.
+    let args = format!("{args} --out run");
+    let mut child = moe(dir, &args).stderr(Stdio::null()).spawn().unwrap();
+    let log = run.join(metrics::FILE);
+    while fs::read_to_string(&log).map_or(0, |l| l.lines().count()) < 12 {
+        sleep(Duration::from_micros(100));
+    }
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    let saved = run.join("training.safetensors");
+    let saved = moe_by_hand::train::checkpoint::Checkpoint::read(&saved);
+    let step = saved.unwrap().state.step;
+    let mut lines = fs::read(&log).unwrap();
+    let third = lines.split(|&b| b == b'\n').take(2).map(<[u8]>::len);
+    let third = third.sum::<usize>() + 2;
+    lines[third] = b'x';
+    fs::write(&log, lines).unwrap();
+    let end = moe(dir, "train --resume --out run").output().unwrap();
+    let (out, err) = (text(&end.stdout), text(&end.stderr));
+    assert_eq!(end.status.code(), Some(0), "{err}");
+    assert!(out.contains(&format!("resumes after step {step}\n")), "{out}");
+    assert!(err.contains("run/metrics.jsonl is damaged"), "{err}");
+    let aside = fs::read_to_string(run.join(metrics::ASIDE)).unwrap();
+    assert!(aside.starts_with("x\"step\":3,"), "{aside}");
+    let mut whole = logged(&dir.join("whole"));
+    whole.remove(2);
+    assert_eq!(logged(&run), whole, "all lines but the damaged one");
+    assert!(weights(&run) == weights(&dir.join("whole")), "other weights");
+}
+
+#[test]
+fn metrics_that_are_removed_while_training_are_written_again() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let args = format!("train {SMALL} --steps 100000 --out run");
+    let child = moe(dir, &args).spawn().unwrap();
+    let log = dir.join("run").join(metrics::FILE);
+    while !fs::metadata(&log).is_ok_and(|m| m.len() > 0) {
+        sleep(Duration::from_millis(1));
+    }
+    fs::remove_file(&log).unwrap();
+    sleep(Duration::from_millis(50));
+    signal(&child, "-TERM");
+    let end = child.wait_with_output().unwrap();
+    let err = text(&end.stderr);
+    assert_eq!(end.status.code(), Some(0), "{err}");
+    assert!(err.contains("changed or removed by someone"), "{err}");
+    let steps: Vec<_> =
+        logged(&dir.join("run")).iter().map(|l| l.metrics.step).collect();
+    assert_eq!(steps[0], 20, "all of them: {steps:?}");
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_instruction_set() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let with = |isa: &str, args: &str| {
+        let mut moe = moe(dir, args);
+        moe.env("MOE_SIMD", isa);
+        moe
+    };
+    let args = format!("train {SMALL} --steps 30");
+    start::succeeds(&mut with("portable", &format!("{args} --out whole")));
+    let copy = |to: &str| {
+        let _ = fs::remove_dir_all(dir.join(to));
+        fs::create_dir(dir.join(to)).unwrap();
+        let from = dir.join("whole/run.json");
+        fs::copy(from, dir.join(to).join("run.json")).unwrap();
+    };
+    // Without a word it takes the one it began with.
+    copy("run");
+    let said = start::succeeds(&mut with("", "train --resume --out run"));
+    assert!(said.contains("numbers   portable"), "{said}");
+    assert!(weights(&dir.join("run")) == weights(&dir.join("whole")), "bits");
+    // A CPU may have no other.
+    let best = Isa::best();
+    if best != Isa::Portable {
+        let best = best.to_string();
+        copy("run");
+        let again = "train --resume --out run";
+        let parts = ["begun with portable", "--other-arithmetic"];
+        start::fails(&mut with(&best, again), &parts);
+        let flag = format!("{again} --other-arithmetic");
+        let said = start::succeeds(&mut with(&best, &flag));
+        assert!(said.contains(&format!("numbers   {best}")), "{said}");
+        start::succeeds(&mut with("", again));
+        let other = weights(&dir.join("run")) != weights(&dir.join("whole"));
+        assert!(other, "the same bits: then why refuse it?");
+    }
+    start::fails(&mut with("", &format!("{args} --other-arithmetic")), &[]);
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Chapter: training. The last bits of θ after a short run, for each
+//! instruction set: a change of them is a new version of the arithmetic.
+
+use crate::again::again;
+use moe_by_hand::config::Config;
+use moe_by_hand::kernel::simd::Isa;
+use moe_by_hand::model::Model;
+use moe_by_hand::rng::Rng;
+use moe_by_hand::tensors::sha256;
+use moe_by_hand::train::checkpoint::ARITHMETIC;
+use moe_by_hand::train::data::Text;
+use moe_by_hand::train::options::Options;
+use moe_by_hand::train::trainer::Trainer;
+
+/// What each version of the arithmetic led to. A row is never changed: other
+/// bits are a new row, and `ARITHMETIC` rises to its number.
+const BITS: &[(u32, &[(&str, &str)])] = &[(
+    1,
+    &[
+        (
+            "portable",
+            "96df938ac3087ca8353ce7c2e930be2014b233dcf9aea6dff3361eb31f3f4642",
+        ),
+        (
+            "avx2",
+            "e76731360dc5a10718bf2e9073f3348d08992af0c3ce7d25934c1fecdd35ce9f",
+        ),
+        (
+            "avx512",
+            "33ff6d8ad6ea0e77be9df5f1b079eb8edc762f8438bcaf42106f97ce30c5e97f",
+        ),
+    ],
+)];
+
+#[test]
+fn other_bits_are_another_version() {
+    let (version, bits) = BITS.last().unwrap();
+    assert_eq!(*version, ARITHMETIC, "the last row is that of ARITHMETIC");
+    for (i, (version, _)) in BITS.iter().enumerate() {
+        assert_eq!(*version as usize, i + 1, "each version has its row");
+    }
+    let all: Vec<&str> =
+        BITS.iter().flat_map(|(_, b)| b.iter().map(|(_, b)| *b)).collect();
+    for (i, bits) in all.iter().enumerate() {
+        assert!(!all[..i].contains(bits), "{bits} is there twice");
+    }
+    let mut compared = 0;
+    for isa in Isa::here() {
+        let isa = isa.to_string();
+        // Each set in a process of its own, as a run has it.
+        let is = again("arithmetic::says_bits", &isa, "bits: ");
+        // Of NEON there is no machine here to say it.
+        let Some((_, was)) = bits.iter().find(|(set, _)| *set == isa) else {
+            continue;
+        };
+        assert_eq!(
+            is, *was,
+            "with {isa} training has other bits than version {version}: if \
+             that is wanted, raise ARITHMETIC in src/train/checkpoint.rs and \
+             add its row here"
+        );
+        compared += 1;
+    }
+    assert!(compared > 0, "the portable form runs everywhere");
+}
+
+#[test]
+fn says_bits() {
+    println!("bits: {}", bits());
+}
+/// Sizes that are no multiples of anything, two shards, all losses, several
+/// batches in a step, and validation.
+fn bits() -> String {
+    let config = Config {
+        vocab: 256,
+        hidden: 42,
+        layers: 2,
+        heads: 6,
+        kv_heads: 3,
+        head: 14,
+        experts: 5,
+        top_k: 2,
+        intermediate: 37,
+        context: 64,
+        ..Config::preset("tiny").unwrap()
+    };
+    let (steps, batch, seq, accumulate) = (3, 40, 21, 2);
+    let (lr, z_loss) = (1e-2, 1e-3);
+    let options = Options {
+        steps,
+        batch,
+        seq,
+        accumulate,
+        lr,
+        z_loss,
+        ..Options::default()
+    };
+    let mut rng = Rng::named(3, "letters");
+    let text = (0..4000).map(|_| b'a' + rng.below(26) as u8).collect();
+    let model = Model::new(config).unwrap();
+    let mut t = Trainer::new(model, Text::new(text), options).unwrap();
+    let mut bytes = vec![];
+    while !t.done() {
+        let m = t.step().unwrap();
+        for x in [m.ce, m.aux, m.z, m.grad_norm] {
+            bytes.extend(x.to_le_bytes());
+        }
+    }
+    bytes.extend(t.validate().to_le_bytes());
+    for p in t.params.data.iter() {
+        bytes.extend(p.to_le_bytes());
+    }
+    sha256(&bytes)
+}
