@@ -93,6 +93,14 @@ impl Text {
             bytes.extend_from_slice(&part[..n]);
             told(bytes.len(), len);
         }
+        if stream && bytes.is_empty() {
+            return Err(Error::input(
+                path.display(),
+                "a pipe that nobody writes to",
+                "a text cannot be empty",
+                "begin what writes first, or pipe it into --text -",
+            ));
+        }
         check_utf8(path, &bytes)?;
         let (sha256, n) = (hex(&hash.finalize()), bytes.len());
         let path = Some(path.to_path_buf());

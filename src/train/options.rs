@@ -109,7 +109,8 @@ impl Options {
         let valid = self.decay >= 0.0 && self.decay.is_finite();
         let cure = "try 0.1; 0 switches it off";
         rule(valid, "--decay", self.decay, "it is a number from 0 on", cure)?;
-        let (valid, cure) = (self.lr * self.decay <= 1.0, "lower one of them");
+        let most = self.decay <= 1.0 || self.lr * self.decay <= 1.0;
+        let (valid, cure) = (most, "lower one of them");
         let shrinks = format!(
             "a step shrinks weights by --lr times it, {}, which is at most 1",
             self.lr * self.decay
