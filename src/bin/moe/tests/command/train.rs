@@ -2,7 +2,7 @@
 //! stopped politely, and told nonsense.
 
 use crate::edit::Dir;
-use crate::start;
+use crate::start::{self, End};
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::rng::Rng;
@@ -481,6 +481,30 @@ fn a_text_comes_through_a_pipe() {
     assert!(model("file") == model("piped"), "the same text, the same bits");
 }
 
+/// The command that is suggested is one line, and a shell takes it as it is.
+#[test]
+fn what_is_suggested_can_be_pasted() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let path = env!("CARGO_BIN_EXE_moe");
+    let path = Path::new(path).parent().unwrap().to_str().unwrap();
+    let path = format!("{path}:{}", std::env::var("PATH").unwrap());
+    let strange = std::ffi::OsString::from("-\n'$(id)%d\x1b[31m");
+    let names = ["it's", "-x", "a b", "$HOME", "*", "~", "Grün", "a\nb", "a\n"];
+    for name in names.map(Into::into).into_iter().chain([strange]) {
+        let mut train = moe(dir, &format!("train {SMALL} --steps 1 --out"));
+        let End { code, out, err } = start::end(train.arg(&name));
+        assert_eq!(code, Some(0), "{name:?}: {err}");
+        let next = out.lines().find_map(|l| l.strip_prefix("next: "));
+        let next = next.unwrap_or_else(|| panic!("{name:?}: {out}"));
+        assert!(!next.contains('\x1b'), "{next:?}");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", next]).current_dir(dir).env("PATH", &path);
+        let said = start::succeeds(&mut sh);
+        assert!(said.starts_with("The "), "{name:?}: {said}");
+    }
+}
+
 /// `nohup moe train`, and the terminal is closed.
 #[test]
 fn a_signal_that_was_ignored_stays_ignored() {
@@ -727,11 +751,11 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ("--text absent", "absent: "),
         ("--text binary", "not UTF-8 at byte 1"),
         ("--text .", ". is a directory"),
-        ("--config bad.json", "no JSON"),
+        ("--config bad.json", "EOF while parsing"),
         ("--config absent", "absent: "),
         ("--preset huge", "`huge`"),
         ("--preset moe_6_9b", "are available"),
-        ("--preset tiny --config small.json", "cannot be used with"),
+        ("--preset tiny --config small.json", "exclude each other"),
         ("--out run", "--out is run, but that exists"),
         ("--out text", "--out is text, but that exists"),
         ("--out text --resume", "--out is text, but that is no directory"),
