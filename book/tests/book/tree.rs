@@ -30,8 +30,9 @@ impl Tree {
         let own = format!("{REDIRECT}\n\"/01-why.html\" = \"why.html\"\n");
         fs::write(config, format!("{text}{own}"))?;
         // Figures name the programs that made them.
-        for file in ["Cargo.toml", "src/bin/moe/Cargo.toml"] {
-            copy(&book.join("..").join(file), &tree.root().join(file))?;
+        for manifest in ["Cargo.toml", "src/bin/moe/Cargo.toml"] {
+            let to = tree.root().join(manifest);
+            copy(&book.join("..").join(manifest), &to)?;
         }
         figures::draw_all(tree.root())?;
         Ok(tree)
