@@ -73,7 +73,7 @@ pub fn remove_parts(dir: &Path, names: &[&str]) {
             id.is_some_and(|id| id.len() == 16 && id.bytes().all(hex))
         };
         let is_file = entry.file_type().is_ok_and(|t| t.is_file());
-        if is_file && names.iter().any(|name| is_part(name)) {
+        if is_file && names.iter().any(is_part) {
             // One that stays takes room, and does no harm.
             let _ = fs::remove_file(entry.path());
         }

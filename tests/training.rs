@@ -471,6 +471,8 @@ fn line(step: usize) -> Line {
         Metrics { step, ce, aux, z, total, lr, grad_norm, tokens_per_second };
     Line { metrics, val: None, load: vec![vec![0.5, 0.5]] }
 }
+/// A line, spoiled.
+type Other<'a> = &'a dyn Fn(&str) -> Vec<u8>;
 /// Resuming cuts the lines of later steps, and nothing else, whatever became
 /// of the file.
 #[test]
@@ -497,7 +499,7 @@ fn metrics_lose_the_later_lines_only() {
 
     for at in 0..6 {
         // No JSON, no UTF-8, another step, no end: what follows stays.
-        let others: [&dyn Fn(&str) -> Vec<u8>; 4] = [
+        let others: [Other; 4] = [
             &|l| l.replace('{', "[").into(),
             &|l| [b"\xff", l.as_bytes()].concat(),
             &|l| l.replacen(&format!(":{}", at + 1), ":99", 1).into(),

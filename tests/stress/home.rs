@@ -139,18 +139,15 @@ pub(crate) fn signal(child: &Child, name: &str) {
 pub(crate) struct End {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
-    pub(crate) out: String,
     /// What it said on stderr.
     pub(crate) said: String,
 }
 impl End {
     pub(crate) fn of(end: Output) -> Self {
-        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         Self {
             code: end.status.code(),
             signal: end.status.signal(),
-            out: text(&end.stdout),
-            said: text(&end.stderr),
+            said: String::from_utf8_lossy(&end.stderr).into_owned(),
         }
     }
     /// The last line on stderr.
