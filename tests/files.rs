@@ -571,7 +571,7 @@ fn an_error_is_one_plain_line() {
     let e = Error::input(evil, evil, evil, evil);
     let io = Error::io(evil, std::io::Error::other(evil), evil);
     for said in [e.to_string(), io.to_string()] {
-        assert!(!said.contains(|c: char| steers(c)), "{said:?}");
+        assert!(!said.contains(steers), "{said:?}");
         assert!(
             said.contains(r"a\nb\r\u{1b}[2J\u{9b}\u{202e}\u{2028}"),
             "{said}"
