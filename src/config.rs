@@ -35,6 +35,10 @@ pub struct Config {
     pub aux: f64,
     /// Standard deviation of initial weights.
     pub init: f64,
+    /// Whether a file of this model may hold the embedding alone, and means
+    /// that the head is the same numbers. They are copied when it is read; from
+    /// then on the two are two parameters.
+    pub tied: bool,
 }
 
 impl Config {
@@ -80,6 +84,7 @@ impl Config {
             rope_theta: 1e4,
             aux: 0.01,
             init: 0.02,
+            tied: false,
         };
         Ok(match name {
             "tiny" => tiny,
@@ -144,6 +149,12 @@ impl Config {
         all.try_into().unwrap_or(u64::MAX)
     }
 
+    /// Entries of the table of θ: matrices and gains.
+    pub fn tensors(&self) -> u64 {
+        let [l, e] = [self.layers, self.experts].map(|n| n as u128);
+        (3 + l * (7 + 3 * e)).try_into().unwrap_or(u64::MAX)
+    }
+
     /// Looks at every relation between the sizes.
     ///
     /// # Errors
@@ -175,6 +186,7 @@ impl Config {
             format!("it is at most num_local_experts, which is {experts}");
         let positive = "it has to be a positive number";
         let at_least_0 = "it has to be a number of at least 0";
+        let coefficient = "it has to be a number of at least 0 that f32 holds";
         let number = |x: f64| x >= 0.0 && x.is_finite();
         let (eps, theta) = (self.rms_eps, self.rope_theta);
         let (aux, init) = (self.aux, self.init);
@@ -199,13 +211,33 @@ impl Config {
             ),
             (number(eps), "rms_norm_eps", &eps, at_least_0),
             (number(theta) && theta > 0.0, "rope_theta", &theta, positive),
-            (number(aux), "router_aux_loss_coef", &aux, at_least_0),
-            (number(init), "initializer_range", &init, at_least_0),
+            (in_f32(aux), "router_aux_loss_coef", &aux, coefficient),
+            (
+                number(init) && init <= MOST_INIT,
+                "initializer_range",
+                &init,
+                "a standard deviation of weights is 0 to 100; 0.02 is usual",
+            ),
         ];
         rules.into_iter().try_for_each(|(holds, field, value, of_it)| {
             rule(holds, field, value, of_it, CURE)
-        })
+        })?;
+        // Each matrix has a name and a place in a table, however small it is.
+        const MOST_TENSORS: u64 = 1 << 20;
+        let (l, n) = (self.layers, self.tensors());
+        let many = format!(
+            "with num_local_experts {experts} that makes {n} matrices and \
+             gains, and {MOST_TENSORS} are the most"
+        );
+        let (layers, cure) = ("num_hidden_layers", "take a smaller model");
+        rule(n <= MOST_TENSORS, layers, l, many, cure)
     }
 }
+/// Whether it is a coefficient of a loss, also in f32.
+pub(crate) fn in_f32(x: f64) -> bool {
+    x >= 0.0 && (x as f32).is_finite()
+}
+/// Beyond, the first forward pass may exceed f32.
+const MOST_INIT: f64 = 100.0;
 /// What to do about a field that breaks a rule.
 pub(crate) const CURE: &str = "correct it in the config";

@@ -1,16 +1,16 @@
 //! Chapter: proof. What can go wrong outside the program, in one line each: the
 //! thing, its value, the rule, what to do.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
-/// An error that a user can cause and mend.
-#[derive(Debug, thiserror::Error)]
+/// An error that a user can cause and mend. Shown, it is one line of plain
+/// characters, whatever the names and values in it hold (see [`plain`]).
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// An option, a field of a config, a token, a tensor: a value that breaks
     /// a rule.
-    #[error("{what} is {value}, but {rule}; {cure}")]
     Input {
         /// The thing, by the name the user knows.
         what: String,
@@ -22,7 +22,6 @@ pub enum Error {
         cure: String,
     },
     /// A file or directory that could not be read or written.
-    #[error("{}: {source}; {cure}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -32,16 +31,43 @@ pub enum Error {
         cure: String,
     },
     /// Training ran away.
-    #[error(
-        "step {step}: the loss is {loss}; begin a new run with a lower --lr (the \
-         last checkpoint is as it was)"
-    )]
     Diverged {
         /// At which step, counted from 1.
         step: usize,
         /// The loss, or the norm of the gradient, that is not finite.
         loss: f64,
     },
+}
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let text = match self {
+            Self::Input { what, value, rule, cure } => {
+                format!("{what} is {value}, but {rule}; {cure}")
+            }
+            Self::Io { path, source, cure } => {
+                format!("{}: {source}; {cure}", path.display())
+            }
+            // Nothing was learned yet, so the rate is not to blame.
+            Self::Diverged { step: step @ 1, loss } => format!(
+                "step {step}: the loss is {loss} with the initial weights; \
+                 begin a new run with a smaller initializer_range in the \
+                 config, or a smaller --aux or --z-loss"
+            ),
+            Self::Diverged { step, loss } => format!(
+                "step {step}: the loss is {loss}; begin a new run with a lower \
+                 --lr (the last checkpoint is as it was)"
+            ),
+        };
+        f.write_str(&plain(&text))
+    }
+}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
 }
 /// A value, or an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -82,4 +108,37 @@ pub fn rule(
     cure: impl Display,
 ) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::input(what, value, rule, cure)) }
+}
+
+/// Text from outside as one line that steers no terminal: a control character,
+/// or one that ends a line or turns the direction of writing, is shown as its
+/// escape.
+///
+/// ```
+/// use moe_by_hand::error::plain;
+/// assert_eq!(plain("a\nb \x1b[31m é\u{202e}"), "a\\nb \\u{1b}[31m é\\u{202e}");
+/// ```
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            _ if !steers(c) => out.push(c),
+            '\n' => out += "\\n",
+            '\r' => out += "\\r",
+            '\t' => out += "\\t",
+            _ => out.extend(c.escape_unicode()),
+        }
+    }
+    out
+}
+/// Whether a character is a command rather than a letter: a control character,
+/// a separator of lines, a mark of direction, or an invisible tag.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }

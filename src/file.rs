@@ -2,12 +2,14 @@
 //! a lock that keeps two processes out of one.
 
 use crate::error::{Error, Result, rule};
+use crate::system;
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Writes a file under a temporary name beside `path` and renames it into
 /// place: who reads sees the old content or the new one, never half of it,
@@ -311,11 +313,124 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Reads a file.
+/// Opens a file that is to be read, and says how long it is: the one way in.
+///
+/// Only an ordinary file is opened. A directory, a device, a socket or a named
+/// pipe is refused at once: some of them never end, and some never begin. What
+/// was looked at is what was opened, also when somebody exchanges the file
+/// meanwhile, and opening waits for nobody.
+///
+/// # Errors
+/// If it cannot be opened, is no ordinary file, or is longer than `limit`.
+pub fn open(path: &Path, limit: u64) -> Result<(File, u64)> {
+    let (file, len) = open_as(path, |kind| kind == Kind::Ordinary)?;
+    let Some(len) = len.filter(|&len| len <= limit) else {
+        let value = format!("{} bytes long", len.unwrap_or_default());
+        let rule = format!("at most {limit} bytes are read of such a file");
+        let cure = "check that it is the right file";
+        return Err(Error::input(path.display(), value, rule, cure));
+    };
+    Ok((file, len))
+}
+/// [`open`], also for a pipe, whose length nobody knows; it is to be read by
+/// [`read_some`]. The path `-` is the standard input.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_or_pipe(path: &Path) -> Result<(File, Option<u64>)> {
+    let stdin = Path::new("/dev/stdin");
+    let path = if path == "-" { stdin } else { path };
+    open_as(path, |kind| kind != Kind::Other)
+}
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Ordinary,
+    Pipe,
+    Other,
+}
+fn kind(m: &fs::Metadata) -> Kind {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if m.file_type().is_fifo() {
+            return Kind::Pipe;
+        }
+    }
+    if m.is_file() { Kind::Ordinary } else { Kind::Other }
+}
+/// Opens a file of a kind that is taken; its length, if it has one.
+fn open_as(
+    path: &Path, taken: impl Fn(Kind) -> bool,
+) -> Result<(File, Option<u64>)> {
+    let io = |e| Error::io(path, e, CHECK);
+    let wrong = |value: &str, cure: &str| {
+        let rule = "it has to be an ordinary file";
+        Err(Error::input(path.display(), value, rule, cure))
+    };
+    let other = |m: &fs::Metadata| {
+        let value = match kind(m) {
+            kind if taken(kind) => return Ok(()),
+            _ if m.is_dir() => "a directory",
+            Kind::Pipe => "a pipe",
+            _ => "a device",
+        };
+        wrong(value, "name a file, or copy what you need into one")
+    };
+    // Opening a device may already do something, so it is looked at first.
+    other(&fs::metadata(path).map_err(io)?)?;
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    }
+    let mut file = options.open(path).map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
+    other(&meta)?;
+    if kind(&meta) == Kind::Pipe {
+        return Ok((file, None));
+    }
+    // The system's own files have no length, and some of them no end.
+    if meta.len() == 0 && !matches!(file.read(&mut [0]), Ok(0)) {
+        let value = "without a length, but not empty";
+        wrong(value, "copy what you need of it into a file")?;
+    }
+    Ok((file, Some(meta.len())))
+}
+const CHECK: &str = "check the path and its permissions";
+
+/// Reads what there is of a file or a pipe into `to`, and waits for more where
+/// the pipe's other end is still open. 0 is the end.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let cure = "check the path and its permissions";
-    fs::read(path).map_err(|e| Error::io(path, e, cure))
+pub fn read_some(file: &mut File, to: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(to) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            read => return read,
+        }
+    }
 }
+
+/// Reads a file of at most `limit` bytes, through [`open`].
+///
+/// # Errors
+/// If it cannot be opened or read, or memory is too small for it.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let (file, len) = open(path, limit)?;
+    system::check(path.display(), len)?;
+    let mut bytes = Vec::with_capacity(len as usize);
+    // Not beyond its length: it may grow for ever.
+    let read = file.take(len).read_to_end(&mut bytes);
+    read.map_err(|e| Error::io(path, e, CHECK))?;
+    Ok(bytes)
+}
+/// Bytes of a file whose only limit is memory.
+pub const ANY: u64 = u64::MAX;
+/// Bytes that a config, or another small file of settings, may have.
+pub const SMALL: u64 = 1 << 20;

@@ -78,7 +78,9 @@
 //! order to read them in: a file uses only those before it, and a test holds
 //! it to that.
 pub mod error;
+pub mod system;
 pub mod file;
+pub mod json;
 pub mod real;
 pub mod rng;
 pub mod tensors;

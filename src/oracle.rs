@@ -6,16 +6,19 @@
 //! computed in f64 and in f32, and compared tensor by tensor.
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Result, plain};
 use crate::gradcheck::hint;
 use crate::hf::{self, hf_name, hf_shape, rotary_row, to_hf};
+use crate::kernel::simd::bytes;
 use crate::layer::Shape;
+use crate::memory;
 use crate::model::{Acts, Batch, Model};
 use crate::nn::balance::router_losses;
 use crate::nn::rope::{Rope, rope_forward};
 use crate::params::Params;
 use crate::real::Real;
 use crate::tensors::{Tensors, index};
+use crate::train::account::too_large;
 use crate::train::gradient::{Coefficients, Gradient};
 use crate::train::optimizer::{AdamW, Decay, EPS, Norm, Optimizer, Step, clip};
 use safetensors::Dtype;
@@ -33,6 +36,8 @@ const BOUND_32: f64 = 1e-5;
 const BOUND_32_STEP: f64 = 1e-4;
 /// What a reference stored as f32 may be off by: a unit in its last place.
 const STORED_32: f64 = f32::EPSILON as f64;
+/// Steps of the optimizer, and tokens made, that a directory may ask for.
+const MOST: usize = 1000;
 /// Groups without which a directory proves nothing.
 const NEEDED: [&str; 4] = ["logits", "loss_ce", "loss_total", "grad"];
 /// In the file, but nothing to compare.
@@ -114,7 +119,11 @@ pub fn compare(dir: &Path, shards: usize) -> Result<Report> {
     // different.
     let longest = case.shape.time.max(case.prompt.len() + case.ahead);
     let context = model.config.context.max(longest);
-    let model = Model::new(Config { context, ..model.config })?;
+    let config = Config { context, ..model.config };
+    memory::check("the rotary table", memory::table(&config))?;
+    let model = Model::new(config)?;
+    let what = format!("the numbers to compare with {}", dir.display());
+    memory::check(what, case.need(&model))?;
     let p32 = p.data.iter().map(|&x| x as f32).collect::<Vec<_>>();
     let p32 = p.like(p32);
     let mut exact = vec![];
@@ -320,9 +329,34 @@ impl Case {
         if file.names().any(|n| steps_there(&n)) {
             lr = file.floats("train.lr", &[steps])?;
         }
+        for (name, n) in [("train.lr", steps), ("gen.tokens", ahead)] {
+            if n > MOST {
+                let rule = format!("each is a pass, and {MOST} are the most");
+                return Err(wrong(name, &rule));
+            }
+        }
         let shape = Shape { batch, time };
         let shards = shards.min(batch);
         Ok(Self { shape, shards, tokens, targets, lr, prompt, ahead })
+    }
+    /// Bytes that the comparison takes, f64 and f32: passes, one at a time, and
+    /// all that comes of them.
+    fn need(&self, m: &Model) -> u64 {
+        let (c, steps) = (&m.config, self.lr.len() as u64);
+        let ahead = Shape { batch: 1, time: self.prompt.len() + self.ahead };
+        if too_large(m, self.shape, 1) || too_large(m, ahead, 1) {
+            return u64::MAX;
+        }
+        let pass = bytes(|| self.gradient::<f64>(m, 1.0, 1.0)).0;
+        let greedy = bytes(|| m.acts::<f64>(ahead, false)).0;
+        let each = c.hidden * (2 * c.layers + 2)
+            + c.layers * (c.experts + 2 * c.top_k)
+            + 2 * c.vocab;
+        let made = 2 * 8 * (self.shape.rows() * each) as u64;
+        // θ and two moments, a gradient and its parts; of each step the exact
+        // gradient, and from both runs the parameters and their slack
+        let weights = memory::weights::<f64>(c).saturating_mul(10 + 5 * steps);
+        pass.max(greedy).saturating_add(made).saturating_add(weights)
     }
     fn batch(&self) -> Batch<'_> {
         Batch { tokens: &self.tokens, targets: &self.targets }
@@ -490,7 +524,7 @@ fn join<T: Real, U: Copy>(
 /// A table, and what is wrong, explained.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "{}", self.directory)?;
+        writeln!(f, "{}", plain(&self.directory))?;
         let columns = ["in f64", "bound", "in f32", "bound"];
         let [a, b, c, d] = columns;
         writeln!(f, "  {:16}{:>7}{a:>10}{b:>10}{c:>10}{d:>10}", "", "tensors")?;
@@ -528,6 +562,7 @@ impl fmt::Display for Report {
             }
         }
         for name in &self.unknown {
+            let name = plain(name);
             writeln!(f, "  {name}: not compared, nobody here knows it")?;
         }
         for name in &self.missing {

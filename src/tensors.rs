@@ -3,14 +3,15 @@
 
 use crate::error::{Error, Result};
 use crate::real::Real;
+use crate::{file, json, system};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The key in a file's metadata under which the SHA-256 of each tensor's bytes
@@ -42,7 +43,7 @@ pub fn write(
     let hashes = serde_json::to_string(&hashes)?;
     let mut meta: BTreeMap<&str, &str> = meta.iter().copied().collect();
     meta.insert(HASHES, &hashes);
-    let mut json = format!("{{\"__metadata__\":{}", json!(meta));
+    let mut json = format!("{{\"__metadata__\":{}", serde_json::json!(meta));
     let mut end = 0;
     for (name, shape) in tensors {
         let start = end;
@@ -50,7 +51,7 @@ pub fn write(
         let (dtype, shape) = (Dtype::F32, shape.clone());
         let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
         let info = serde_json::to_string(&info)?;
-        json += &format!(",{}:{info}", json!(name));
+        json += &format!(",{}:{info}", serde_json::json!(name));
     }
     let mut json = (json + "}").into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');
@@ -101,6 +102,8 @@ pub struct Tensors {
     /// SHA-256 of tensors, by name; files of others have none.
     hashes: BTreeMap<String, String>,
 }
+/// Bytes of the longest header: the format's own limit.
+const HEADER: u64 = 100_000_000;
 impl Tensors {
     /// Reads the header and compares it with the length of the file.
     ///
@@ -109,50 +112,58 @@ impl Tensors {
     pub fn open(path: &Path) -> Result<Self> {
         let cure = "check the path and its permissions";
         let io = |e| Error::io(path, e, cure);
-        let mut file = File::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
-        let broken = |value: String, rule: String| {
+        let (mut file, len) = file::open(path, file::ANY)?;
+        let broken = |rule: String| {
+            let value = format!("{len} bytes long");
             let cure = "copy it again, it is cut off or no safetensors file";
-            Error::input(path.display(), value, rule, cure)
+            Err(Error::input(path.display(), value, rule, cure))
         };
-        let bytes = |n: u64| format!("{n} bytes long");
-        let mut first = [0; 8];
-        if len < 8 {
-            let rule = "a safetensors file starts with 8 bytes".into();
-            return Err(broken(bytes(len), rule));
+        if len < 9 {
+            let rule = "a safetensors file starts with 8 bytes and `{`";
+            return broken(rule.into());
         }
+        let mut first = [0; 9];
         file.read_exact(&mut first).map_err(io)?;
-        let header = u64::from_le_bytes(first);
+        let [length @ .., brace] = first;
+        let header = u64::from_le_bytes(length);
         if header > len - 8 {
-            let rule = format!("its header claims {header} bytes of it");
-            return Err(broken(bytes(len), rule));
+            return broken(format!("its header claims {header} bytes of it"));
         }
-        let start = 8 + header;
-        // At most as long as the file, so that no claim allocates.
-        let mut json = vec![0; header as usize];
-        file.read_exact(&mut json).map_err(io)?;
-        let header: Metadata = serde_json::from_slice(&json).map_err(|e| {
-            let rule = format!("its header cannot be read ({e})");
-            broken(bytes(len), rule)
-        })?;
-        let end = start.saturating_add(header.data_len() as u64);
-        if end != len {
-            let rule = format!("its header describes {end} bytes");
-            return Err(broken(bytes(len), rule));
+        if brace != b'{' || header == 0 {
+            return broken("its header does not begin with `{`".into());
         }
-        let mut meta = header.metadata().clone().unwrap_or_default();
-        let hashes = meta.remove(HASHES).map(|h| serde_json::from_str(&h));
-        let hashes = hashes.transpose().map_err(|e| {
-            let rule = format!("its metadata's `{HASHES}` is not read ({e})");
-            broken(bytes(len), rule)
-        })?;
-        let file = Self {
-            path: path.into(),
-            file,
-            start,
-            header,
-            hashes: hashes.unwrap_or_default(),
+        if header > HEADER {
+            return broken(format!(
+                "its header claims {header} bytes, and the format allows \
+                 {HEADER}"
+            ));
+        }
+        // Measured: a table of many small tensors is 4 times its JSON.
+        system::check(format!("the header of {}", path.display()), 6 * header)?;
+        let mut json = vec![brace; header as usize];
+        file.read_exact(&mut json[1..]).map_err(io)?;
+        let read: Metadata = match json::parse(&json) {
+            Ok(read) => read,
+            Err(e) => {
+                return broken(format!("its header cannot be read ({e})"));
+            }
         };
+        let start = 8 + header;
+        let end = start.saturating_add(read.data_len() as u64);
+        if end != len {
+            return broken(format!("its header describes {end} bytes"));
+        }
+        let mut meta = read.metadata().clone().unwrap_or_default();
+        let hashes = meta.remove(HASHES).map(|h| serde_json::from_str(&h));
+        let hashes = match hashes.transpose() {
+            Ok(hashes) => hashes.unwrap_or_default(),
+            Err(e) => {
+                let why = format!("its metadata's `{HASHES}` is not read");
+                return broken(format!("{why} ({e})"));
+            }
+        };
+        let file =
+            Self { path: path.into(), file, start, header: read, hashes };
         for (key, text) in meta {
             let key = format!("__metadata__.{key}");
             file.check_hash(&key, text.as_bytes())?;
@@ -201,11 +212,11 @@ impl Tensors {
     pub fn dtype(&self, name: &str) -> Option<Dtype> {
         self.header.info(name).map(|i| i.dtype)
     }
-    /// The bytes of a tensor that has this shape and one of these types.
-    fn bytes(
+    /// The entry of a tensor that has this shape and one of these types.
+    fn entry(
         &self, name: &str, shape: &[usize], types: &[Dtype],
-    ) -> Result<(Dtype, Vec<u8>)> {
-        let cure = "correct the config, or take the file it belongs to";
+    ) -> Result<&TensorInfo> {
+        let cure = "take the config that belongs to this file";
         let Some(info) = self.header.info(name) else {
             let rule = format!("a tensor of shape {shape:?} is needed");
             return Err(self.wrong(name, "missing", rule, cure));
@@ -222,24 +233,52 @@ impl Tensors {
             let cure = "convert the file";
             return Err(self.wrong(name, info.dtype, rule, cure));
         }
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
+        Ok(info)
+    }
+    /// Looks whether there is a floating-point tensor of this shape.
+    ///
+    /// # Errors
+    /// If it is missing, or has another shape or type.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.entry(name, shape, &FLOATS).map(drop)
+    }
+    /// The bytes of some elements of a tensor, which become numbers of so many
+    /// bytes each: both have to fit into memory.
+    fn bytes(
+        &self, name: &str, info: &TensorInfo, part: Range<usize>, each: usize,
+    ) -> Result<Vec<u8>> {
+        let size = info.dtype.bitsize() / 8;
+        let need = part.len() as u64 * (size + each) as u64;
+        system::check(format!("{name} of {}", self.path.display()), need)?;
+        let mut bytes = vec![0; part.len() * size];
+        let from = info.data_offsets.0 + part.start * size;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.start + from as u64))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(|e| Error::io(&self.path, e, "read it again"))?;
-        self.check_hash(name, &bytes)?;
-        Ok((info.dtype, bytes))
+        // The hash is that of the whole.
+        if bytes.len() == info.data_offsets.1 - info.data_offsets.0 {
+            self.check_hash(name, &bytes)?;
+        }
+        Ok(bytes)
     }
     /// The values of a tensor that has this shape and one of these types.
     ///
     /// # Errors
-    /// If it is missing, or has another shape or type.
+    /// If it is missing, has another shape or type, or memory is too small.
     pub fn numbers<T: Real>(
         &self, name: &str, shape: &[usize], types: &[Dtype],
     ) -> Result<(Dtype, Vec<T>)> {
-        let (dtype, b) = self.bytes(name, shape, types)?;
-        let numbers = match dtype {
+        let info = self.entry(name, shape, types)?;
+        let all = 0..shape.iter().product();
+        Ok((info.dtype, self.values(name, info, all)?))
+    }
+    /// Some elements of a tensor, as numbers.
+    fn values<T: Real>(
+        &self, name: &str, info: &TensorInfo, part: Range<usize>,
+    ) -> Result<Vec<T>> {
+        let b = self.bytes(name, info, part, size_of::<T>())?;
+        Ok(match info.dtype {
             Dtype::F64 => values(&b, |b| T::of(f64::from_le_bytes(b))),
             Dtype::F32 => values(&b, |b| T::of(f32::from_le_bytes(b).into())),
             Dtype::BF16 => values(&b, |[a, b]| {
@@ -252,8 +291,7 @@ impl Tensors {
                 let cure = "convert the file";
                 return Err(self.wrong(name, other, "it is not read", cure));
             }
-        };
-        Ok((dtype, numbers))
+        })
     }
     /// The values of a floating-point tensor of this shape.
     ///
@@ -262,8 +300,23 @@ impl Tensors {
     pub fn floats<T: Real>(
         &self, name: &str, shape: &[usize],
     ) -> Result<Vec<T>> {
-        let types = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
-        Ok(self.numbers(name, shape, &types)?.1)
+        Ok(self.numbers(name, shape, &FLOATS)?.1)
+    }
+    /// Some values, one after another, of a floating-point tensor of this
+    /// shape.
+    ///
+    /// # Errors
+    /// As [`Tensors::floats`].
+    ///
+    /// # Panics
+    /// If the part goes beyond the shape.
+    pub fn part<T: Real>(
+        &self, name: &str, shape: &[usize], part: Range<usize>,
+    ) -> Result<Vec<T>> {
+        let info = self.entry(name, shape, &FLOATS)?;
+        let n = shape.iter().product();
+        assert!(part.end <= n, "{name}: {part:?} of {n} values");
+        self.values(name, info, part)
     }
     /// The values of a tensor of whole numbers of this shape, each below
     /// `end`.
@@ -274,7 +327,9 @@ impl Tensors {
     pub fn indices(
         &self, name: &str, shape: &[usize], end: usize,
     ) -> Result<Vec<usize>> {
-        let (_, b) = self.bytes(name, shape, &[Dtype::I64])?;
+        let info = self.entry(name, shape, &[Dtype::I64])?;
+        let all = 0..shape.iter().product();
+        let b = self.bytes(name, info, all, 3 * size_of::<usize>())?;
         let all: Vec<i64> = values(&b, i64::from_le_bytes);
         let valid = |(at, v): (usize, i64)| {
             usize::try_from(v).ok().filter(|&v| v < end).ok_or_else(|| {
@@ -289,6 +344,8 @@ impl Tensors {
         all.into_iter().enumerate().map(valid).collect()
     }
 }
+/// Types whose values may be weights.
+const FLOATS: [Dtype; 4] = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
 /// Reads numbers of N bytes each.
 fn values<const N: usize, T>(b: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
     b.as_chunks().0.iter().map(|&b| f(b)).collect()

@@ -12,6 +12,22 @@ pub fn encode(text: &str) -> Vec<usize> {
     text.bytes().map(usize::from).collect()
 }
 
+/// Text that a model wrote, for a terminal: control characters, which might
+/// steer it, are shown as U+FFFD, but for the end of a line and the tab.
+///
+/// ```
+/// use moe_by_hand::tokens::harmless;
+/// assert_eq!(harmless("a\tb\n\x1b[2J\x07"), "a\tb\n\u{fffd}[2J\u{fffd}");
+/// ```
+pub fn harmless(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Turns tokens that are bytes into text as they come: a character leaves
 /// when it is whole, and a byte that is no UTF-8 as U+FFFD.
 ///

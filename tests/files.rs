@@ -4,9 +4,10 @@
 
 use crate::edit::{Dir, Tensor, Tensors};
 use moe_by_hand::config::Config;
-use moe_by_hand::hf;
+use moe_by_hand::error::{Error, steers};
 use moe_by_hand::model::Model;
 use moe_by_hand::params::Params;
+use moe_by_hand::{file, hf, tensors};
 use safetensors::{Dtype, SafeTensors};
 use std::fs;
 use std::path::Path;
@@ -272,13 +273,23 @@ fn wrong_configs_are_explained() {
     config("hidden_size", "hiden_size", &["hiden_size", "hidden_size?"]);
     config("use_cache", "number_of_cows", &["number_of_cows", "unknown"]);
     config("use_cache", "a\\nb", &["a\\nb"]);
-    config("\"silu\"", "\"gelu\"", &["hidden_act", "\"gelu\"", "silu"]);
-    config("\"mixtral\"", "\"llama\"", &["model_type", "llama"]);
-    config("\"sliding_window\": null", "\"sliding_window\": 4096", &["4096"]);
+    let cannot = "cannot be run here";
+    config("\"silu\"", "\"gelu\"", &["hidden_act", "\"gelu\"", "silu", cannot]);
+    config("\"mixtral\"", "\"llama\"", &["model_type", "llama", cannot]);
+    config(
+        "\"attention_dropout\": 0.0",
+        "\"attention_dropout\": 0.1",
+        &["0.1"],
+    );
+    config("\"pad_token_id\": null", "\"pad_token_id\": 0", &["in training"]);
+    let window = |n: &str| format!("\"sliding_window\": {n}");
+    let null = &window("null");
+    config(null, &window("15"), &["sliding_window", "15", "context is 16"]);
+    config(null, &window("-1"), &["sliding_window", "-1", whole]);
     config(
         "\"tie_word_embeddings\": false",
-        "\"tie_word_embeddings\": true",
-        &["tie_word_embeddings", "true"],
+        "\"tie_word_embeddings\": 1",
+        &["tie_word_embeddings", "true or false"],
     );
     config(
         "\"use_cache\"",
@@ -304,8 +315,36 @@ fn wrong_configs_are_explained() {
     config("\"use_cache\"", &more(r#"{"factor": 2}"#), &["factor"]);
     config("\"use_cache\"", &more(r#"{"rope_theta": 5}"#), &["10000.0", "5"]);
     config("\"use_cache\"", &more("7"), &["rope_parameters", "7"]);
+    config("\"use_cache\"", &more(r#"{"rope_type": "linear"}"#), &[cannot]);
+    let named = |name: &str| r#""use_cache""#.replace("use_cache", name);
+    config(
+        &named("use_cache"),
+        r#""rope_scaling": {"type": "dynamic",
+        "factor": 2.0}, "use_cache""#,
+        &["rope_scaling.type", "dynamic"],
+    );
     config("{", "", &["JSON"]);
     config("{", "[{", &["JSON"]);
+    // which of the two counts, readers do not agree
+    config("{", "{\"vocab_size\": 12,", &["\"vocab_size\" stands twice"]);
+    config(
+        "\"use_cache\"",
+        &more(r#"{"rope_theta": 1e4, "rope_theta": 1e4}"#),
+        &["\"rope_theta\" stands twice"],
+    );
+    // a loss in f32, and weights that no forward pass survives
+    let aux = "\"router_aux_loss_coef\": ";
+    config(
+        &format!("{aux}0.01"),
+        &format!("{aux}1e39"),
+        &["router_aux", "f32"],
+    );
+    let init = "\"initializer_range\": ";
+    config(
+        &format!("{init}0.02"),
+        &format!("{init}1e9"),
+        &["initializer_range"],
+    );
     let dir = saved();
     fs::write(dir.0.join("config.json"), [0xff, 0xfe]).unwrap();
     refused(&dir, &["config.json", "UTF-8"]);
@@ -313,6 +352,242 @@ fn wrong_configs_are_explained() {
     refused(&dir, &["config.json", "[]", "object"]);
     fs::remove_file(dir.0.join("config.json")).unwrap();
     refused(&dir, &["config.json"]);
+}
+/// A value that the config does not have is called a default, and the cure is to
+/// write the model's own, not another one.
+#[test]
+fn a_default_is_called_a_default() {
+    let with = |more: &str| {
+        let text = format!(
+            r#"{{"vocab_size": 11, "hidden_size": 64, "num_hidden_layers": 2,
+                "num_attention_heads": 4, "intermediate_size": 6{more}}}"#
+        );
+        Config::from_json(&text).unwrap_err().to_string()
+    };
+    let said = with("");
+    let parts = "num_key_value_heads is 8 (the default: the config has none)";
+    assert!(said.starts_with(parts), "{said}");
+    assert!(!said.contains("correct it"), "{said}");
+    let said = with(r#", "num_key_value_heads": 2, "num_experts_per_tok": 9"#);
+    assert!(
+        said.contains("num_local_experts, which by default is 8"),
+        "{said}"
+    );
+}
+/// 0.7 kB that asked for 3 GB and a minute.
+#[test]
+fn a_config_of_many_small_matrices_is_refused_by_their_number() {
+    let ours = model().0.config;
+    let (layers, experts) = (1_000_000, 1_000_000);
+    for many in [
+        Config { layers, ..ours.clone() },
+        Config { experts, ..ours.clone() },
+        Config { layers: 1 << 30, experts: 1 << 30, ..ours.clone() },
+    ] {
+        let n = many.tensors();
+        assert!(n > 1 << 20, "{n}");
+        let said = many.validate().unwrap_err().to_string();
+        assert!(said.contains(&n.to_string()), "{said}");
+        let said = Config::from_json(&many.to_json()).unwrap_err();
+        assert!(said.to_string().contains("num_hidden_layers"), "{said}");
+    }
+}
+#[test]
+fn a_window_as_long_as_the_context_hides_nothing() {
+    let config = model().0.config;
+    let json = config.to_json();
+    for window in ["16", "17", "4096"] {
+        let to = format!("\"sliding_window\": {window}");
+        let json = json.replace("\"sliding_window\": null", &to);
+        assert_eq!(Config::from_json(&json).unwrap(), config);
+    }
+}
+#[test]
+fn an_index_that_does_not_fit_its_files_is_refused() {
+    let sharded = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sharded = sharded.join("tests/oracle/sharded");
+    let index = "model.safetensors.index.json";
+    let text = fs::read_to_string(sharded.join(index)).unwrap();
+    let first = "model-00001-of-00002.safetensors";
+    let said = |from: &str, to: &str, names: &[&str]| {
+        let dir = Dir::copy_of(&sharded);
+        assert!(text.contains(from), "{from}");
+        let all = if from == first { usize::MAX } else { 1 };
+        fs::write(dir.0.join(index), text.replacen(from, to, all)).unwrap();
+        refused(&dir, names);
+    };
+    let norm = "\"model.norm.weight\"";
+    said("{", "", &[index, "JSON"]);
+    said("\"weight_map\"", "\"map\"", &[index, "weight_map"]);
+    said(norm, "\"other.weight\"", &[index, "model.norm.weight", "nothing"]);
+    said("{", "{\"weight_map\": {},", &[index, "stands twice"]);
+    said(first, "no/such", &[index, "no/such", "beside"]);
+    said(first, "../sharded/x", &[index, "beside"]);
+    said(first, "..", &[index, "beside"]);
+    said(first, "no-such", &["no-such", "No such file"]);
+    said(norm, "\"a\\nb\": \"no-such\", \"model.norm.weight\"", &["no-such"]);
+    let more = format!("\"a\\nb\": \"{first}\", {norm}");
+    said(norm, &more, &[index, "a\\nb", "does not hold"]);
+    // one file of the two
+    let dir = Dir::copy_of(&sharded);
+    fs::remove_file(dir.0.join(first)).unwrap();
+    refused(&dir, &[first]);
+    // a tensor in both
+    let dir = Dir::copy_of(&sharded);
+    let mut taken = None;
+    dir.edit("model-00002-of-00002.safetensors", |t| {
+        taken = t.remove("model.norm.weight");
+    });
+    dir.edit(first, |t| {
+        drop(t.insert("model.norm.weight".into(), taken.unwrap()))
+    });
+    refused(&dir, &[index, "model.norm.weight"]);
+}
+#[test]
+fn joined_experts_have_to_be_whole() {
+    let fused =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fused");
+    let up = "model.layers.1.mlp.experts.gate_up_proj"; // [4, 36, 12]
+    let says = |change: &dyn Fn(&mut Tensors), names: &[&str]| {
+        let dir = Dir::copy_of(&fused);
+        dir.edit("model.safetensors", |t| change(t));
+        refused(&dir, names);
+    };
+    says(&|t| get(t, up).shape = vec![4, 12, 36], &[up, "[4, 36, 12]"]);
+    says(&|t| get(t, up).add(2 * 36 * 12 + 5, f64::NAN), &[up, "[2, 0, 5]"]);
+    says(&|t| drop(t.remove(up)), &["experts.0.w1", "missing"]);
+    // single ones beside them: which count?
+    says(
+        &|t| {
+            let shape = vec![18, 12];
+            let one = Tensor { dtype: Dtype::F32, shape, data: vec![0; 864] };
+            let name = "model.layers.1.block_sparse_moe.experts.0.w1.weight";
+            t.insert(name.into(), one);
+        },
+        &[],
+    );
+}
+#[test]
+fn a_tied_head_that_differs_is_refused() {
+    let dir = saved();
+    let json = model().0.config.to_json();
+    let tied = json.replace("embeddings\": false", "embeddings\": true");
+    fs::write(dir.0.join("config.json"), tied).unwrap();
+    refused(&dir, &["lm_head.weight[0, 0]", "ties"]);
+    let embed = "model.embed_tokens.weight";
+    dir.edit("model.safetensors", |t| {
+        let data = t[embed].data.clone();
+        get(t, "lm_head.weight").data = data;
+    });
+    hf::load::<f32>(&dir.0).unwrap();
+}
+#[test]
+fn files_that_are_not_read_say_what_they_are() {
+    for (name, part) in [
+        ("pytorch_model.bin", "save_pretrained"),
+        ("pytorch_model.bin.index.json", "save_pretrained"),
+        ("pytorch_model-00001-of-00002.bin", "pickle"),
+        ("consolidated.00.pth", "pickle"),
+        ("mixtral.Q4.gguf", "llama.cpp"),
+    ] {
+        let dir = saved();
+        fs::remove_file(dir.0.join("model.safetensors")).unwrap();
+        fs::write(dir.0.join(name), "x").unwrap();
+        refused(&dir, &[name, part]);
+    }
+}
+#[test]
+fn old_rotary_frequencies_in_a_file_change_nothing() {
+    let dir = saved();
+    dir.edit("model.safetensors", |t| {
+        let (shape, data) = (vec![2], vec![0; 8]);
+        let name = "model.layers.0.self_attn.rotary_emb.inv_freq";
+        t.insert(name.into(), Tensor { dtype: Dtype::F32, shape, data });
+    });
+    hf::load::<f32>(&dir.0).unwrap();
+}
+/// A header may be as long as its file, and a file that is all hole as long as it
+/// likes.
+#[cfg(unix)]
+#[test]
+fn a_file_of_nothing_but_a_claim_takes_no_memory() {
+    let dir = saved();
+    let path = dir.0.join("model.safetensors");
+    for claim in [100_000_001u64, 1 << 40] {
+        fs::write(&path, [&claim.to_le_bytes()[..], b"{"].concat()).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(claim + 8).unwrap();
+        refused(&dir, &["model.safetensors", "100000000"]);
+    }
+    // nor does a tensor that the file really is long enough for
+    let n = 1u64 << 42;
+    let header = format!(
+        r#"{{"model.embed_tokens.weight":{{"dtype":"F32","shape":[{}],
+        "data_offsets":[0,{n}]}}}}"#,
+        n / 4
+    );
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()];
+    fs::write(&path, bytes.concat()).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(8 + header.len() as u64 + n).unwrap();
+    refused(&dir, &["model.embed_tokens.weight"]);
+    let file = tensors::Tensors::open(&path).unwrap();
+    let shape = [n as usize / 4];
+    let said = file.floats::<f32>("model.embed_tokens.weight", &shape);
+    assert!(said.unwrap_err().to_string().contains("memory"));
+}
+/// What is no ordinary file is refused at once, wherever it is given.
+#[cfg(target_os = "linux")]
+#[test]
+fn only_ordinary_files_are_opened() {
+    let dir = saved();
+    let pipe = dir.0.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let kmsg = Path::new("/proc/kmsg");
+    let others = ["/dev/zero", "/dev/tty", "/proc/self/status", "/dev"];
+    let others = others.map(Path::new).into_iter().chain([&*pipe, kmsg]);
+    for path in others {
+        for name in ["config.json", "model.safetensors"] {
+            let dir = saved();
+            fs::remove_file(dir.0.join(name)).unwrap();
+            std::os::unix::fs::symlink(path, dir.0.join(name)).unwrap();
+            refused(&dir, &[name]);
+        }
+        let said = file::read(path, file::ANY).unwrap_err().to_string();
+        assert!(said.contains(&path.display().to_string()), "{said}");
+    }
+    let path = dir.0.join("config.json");
+    let said = file::read(&path, 10).unwrap_err().to_string();
+    assert!(said.contains("at most 10 bytes"), "{said}");
+    let empty = dir.0.join("empty");
+    fs::write(&empty, "").unwrap();
+    assert_eq!(file::read(&empty, 0).unwrap(), b"");
+}
+/// Names and values from outside cannot break the line, or reach a terminal.
+#[test]
+fn an_error_is_one_plain_line() {
+    let evil = "a\nb\r\x1b[2J\u{9b}\u{202e}\u{2028}";
+    let e = Error::input(evil, evil, evil, evil);
+    let io = Error::io(evil, std::io::Error::other(evil), evil);
+    for said in [e.to_string(), io.to_string()] {
+        assert!(!said.contains(steers), "{said:?}");
+        assert!(
+            said.contains(r"a\nb\r\u{1b}[2J\u{9b}\u{202e}\u{2028}"),
+            "{said}"
+        );
+    }
+    let dir = saved();
+    dir.edit("model.safetensors", |t| {
+        get(t, GATE).add(9, f64::NAN);
+    });
+    let strange = dir.0.join("a\nb");
+    fs::create_dir(&strange).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::rename(dir.0.join(name), strange.join(name)).unwrap();
+    }
+    let said = hf::load::<f32>(&strange).map(|_| ()).unwrap_err().to_string();
+    assert!(said.contains(r"a\nb") && !said.contains('\n'), "{said}");
 }
 #[test]
 fn what_transformers_writes_is_read() {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::edit::{Dir, Tensor, Tensors};
+use moe_by_hand::hf;
 use moe_by_hand::oracle::{Report, compare};
 use safetensors::Dtype;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// All groups, in the order in which they are compared.
@@ -77,6 +79,72 @@ fn grouped_heads_and_ntk() {
 fn in_two_shards() {
     assert_all("tiny", 2);
     assert_all("gqa-ntk", 2);
+}
+
+/// The weights of `tiny` as transformers 5 writes them: in several files, and with
+/// the experts joined.
+#[test]
+fn the_kinds_of_files_hold_the_same_model() {
+    let tiny = directory("tiny");
+    let (model, p) = hf::load::<f32>(&tiny).unwrap();
+    for name in ["sharded", "fused"] {
+        let dir = Dir::copy_of(&directory(name));
+        let (m, q) = hf::load::<f32>(&dir.0).unwrap();
+        assert_eq!((m.config, q), (model.config.clone(), p.clone()), "{name}");
+        let file = "reference.safetensors";
+        fs::copy(tiny.join(file), dir.0.join(file)).unwrap();
+        let report = compare(&dir.0, 1).unwrap();
+        assert!(report.ok && report.missing.is_empty(), "{name}\n{report}");
+    }
+}
+#[test]
+fn a_tied_head_is_the_embedding() {
+    let dir = directory("tied");
+    let report = compare(&dir, 1).unwrap();
+    assert!(report.ok, "{report}");
+    let grad = report.groups.iter().find(|g| g.name == "grad").unwrap();
+    assert!(grad.absent.is_empty(), "{report}");
+    let (model, p) = hf::load::<f32>(&dir).unwrap();
+    assert!(model.config.tied);
+    // saved with a head of its own, in a config that says so
+    let saved = Dir::new();
+    hf::save(&saved.0, &model, &p).unwrap();
+    let (again, q) = hf::load::<f32>(&saved.0).unwrap();
+    assert!(!again.config.tied && p == q);
+}
+/// What 320 kB asked for: 40,000 steps of the optimizer, or as many tokens, or a
+/// sequence as long as that.
+#[test]
+fn what_a_directory_asks_for_is_counted_before_it_is_made() {
+    let n = 40_000;
+    let numbers = |n: usize, dtype| Tensor {
+        dtype,
+        shape: vec![n],
+        data: vec![0; 8 * n],
+    };
+    let said =
+        after(|t| drop(t.insert("train.lr".into(), numbers(n, Dtype::F64))));
+    let said = said.unwrap_err();
+    assert!(said.contains("train.lr") && said.contains("1000"), "{said}");
+    let said =
+        after(|t| drop(t.insert("gen.tokens".into(), numbers(n, Dtype::I64))));
+    let said = said.unwrap_err();
+    assert!(said.contains("gen.tokens") && said.contains("1000"), "{said}");
+    let n = 400_000; // n² scores are more than any machine holds
+    let said = after(|t| {
+        for name in ["input_ids", "labels"] {
+            let mut long = numbers(n, Dtype::I64);
+            long.shape = vec![1, n];
+            t.insert(name.into(), long);
+        }
+    });
+    if moe_by_hand::memory::available().is_some() {
+        let said = said.unwrap_err();
+        assert!(
+            said.contains("memory") && said.contains("available"),
+            "{said}"
+        );
+    }
 }
 
 /// The report on a copy of `tiny` whose reference was changed.

@@ -14,6 +14,7 @@ mod arithmetic;
 mod disk;
 mod equations;
 mod files;
+mod fuzz;
 mod generation;
 mod gradients;
 mod layering;

@@ -558,6 +558,7 @@ fn models() -> impl Strategy<Value = (Config, Shape, u64)> {
                 rope_theta: 100.0,
                 aux: 0.01,
                 init: 0.5,
+                tied: false,
             };
             (config, Shape { batch: shape.0, time: shape.1 }, seed)
         },

@@ -2,7 +2,7 @@
 //! every formula that `formula` marked was typeset.
 
 use crate::formula::{AT, DISPLAY, END, FROM, INLINE, KEY, TICK, TO};
-use crate::text::all_well;
+use crate::text::{PICTURE, all_well};
 use crate::typeset::{self, Typeset};
 use anyhow::{Context, Result, ensure};
 use katex::Opts;
@@ -92,8 +92,9 @@ impl Preprocessor for KatexGuard {
                     }
                 };
                 let html = html.unwrap_or_default();
-                used.insert(key.to_string(), html.clone());
-                html
+                let shown = mark_picture(&html);
+                used.insert(key.to_string(), html);
+                shown
             });
             if text.contains(KATEX_HEADER.trim()) {
                 errors.push(format!(
@@ -109,6 +110,17 @@ impl Preprocessor for KatexGuard {
         all_well(&errors)?;
         typeset::keep(root, used)?;
         Ok(book)
+    }
+}
+
+/// Marks what the search shall not find: see [`PICTURE`].
+fn mark_picture(html: &str) -> String {
+    match html.split_once("<span class=\"katex-html\"") {
+        Some((words, picture)) => {
+            let class = "<span class=\"katex-html\"";
+            format!("{words}{PICTURE}{class}{picture}{PICTURE}")
+        }
+        None => html.to_string(),
     }
 }
 

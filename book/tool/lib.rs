@@ -15,7 +15,8 @@
 //! 10. `pages`: the generated pages: map, notation, indexes;
 //! 11. `sources`: pages of the sources, to link to;
 //! 12. `directives`: `{{#eq id}}` and its like become Markdown;
-//! 13. `links`: nothing leads nowhere, nothing comes from the network;
+//! 13. `index`: what the search finds; `links`: nothing leads nowhere, nothing
+//!     comes from the network;
 //! 14. `make`: all of these in turn;
 //! 15. `serve`, `browser`: the book on localhost, and in a real browser.
 
@@ -39,6 +40,7 @@ pub mod guard;
 pub mod pages;
 pub mod sources;
 pub mod directives;
+mod index;
 pub mod links;
 pub mod make;
 pub mod serve;

@@ -6,7 +6,7 @@ use crate::directives::Directives;
 use crate::guard::KatexGuard;
 use crate::sources::SourcePages;
 use crate::text::all_well;
-use crate::{figures, links, measure, rules};
+use crate::{figures, index, links, measure, rules};
 use anyhow::{Context, Result};
 use mdbook_driver::MDBook;
 use mdbook_katex::preprocess::KatexProcessor;
@@ -97,6 +97,7 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     book.with_preprocessor(KatexGuard);
     book.with_renderer(SourcePages);
     book.build()?;
+    index::without_pictures(&folder.join("html"))?;
     let mut faults = links::faults(&folder.join("html"))?;
     if mode == Mode::Strict {
         all_well(&faults)?;

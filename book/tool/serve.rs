@@ -7,15 +7,20 @@ use crate::text::escape;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::extract::Request;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use notify::{Event, RecursiveMode, Watcher};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tower_http::services::{ServeDir, ServeFile};
 use tower_livereload::{LiveReloadLayer, Reloader};
 
@@ -32,8 +37,22 @@ fn lock(told: &Told) -> MutexGuard<'_, Faults> {
     told.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// Connections at a time; a page that reloads itself keeps one.
+const MOST: usize = 64;
+/// How long a request may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Serves the book of the project at `root` until it is stopped.
 pub fn serve(root: &Path, mode: Mode, address: &str) -> Result<()> {
+    // Before the book is built, which may take minutes.
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!(
+            "{address} cannot be listened on; name another: \
+             cargo book serve 127.0.0.1:3001"
+        )
+    })?;
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
     let html = root.join("target/book/html");
     let told = Told::default();
     attempt(root, mode, &told);
@@ -53,21 +72,67 @@ pub fn serve(root: &Path, mode: Mode, address: &str) -> Result<()> {
         .layer(axum::middleware::map_response(move |response| {
             tell(told.clone(), response)
         }))
-        .layer(livereload);
+        .layer(livereload)
+        .layer(axum::middleware::map_request(move |request| {
+            for_us(bound, request)
+        }));
+    println!("the book is at http://{bound}; edit, and it reloads");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .with_context(|| {
-                format!(
-                    "{address} cannot be listened on; name another: \
-                     cargo book serve 127.0.0.1:3001"
-                )
-            })?;
-        println!("the book is at http://{address}; edit, and it reloads");
-        Ok(axum::serve(listener, app).await?)
-    })
+    runtime.block_on(accept(listener, app))
+}
+
+/// Answers connections, [`MOST`] at a time; the others wait. One whose request
+/// does not come is closed.
+async fn accept(listener: TcpListener, app: Router) -> Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let free = Arc::new(Semaphore::new(MOST));
+    loop {
+        let turn = free.clone().acquire_owned().await?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of handles, perhaps: some of them will be closed.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            // That a browser left is no error.
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            drop(turn);
+        });
+    }
+}
+
+/// Lets a request pass if it was meant for this server. A page from elsewhere
+/// can have its own name lead here, and would then read the answer; an address
+/// in numbers it cannot.
+async fn for_us(
+    bound: SocketAddr, request: Request,
+) -> Result<Request, (StatusCode, String)> {
+    let host = request.headers().get(HOST).map(|h| h.to_str());
+    if is_us(bound, host.and_then(Result::ok).unwrap_or_default()) {
+        return Ok(request);
+    }
+    let text =
+        format!("this is the book at http://{bound}, and no other host\n");
+    Err((StatusCode::MISDIRECTED_REQUEST, text))
+}
+fn is_us(bound: SocketAddr, host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    match bare.unwrap_or(name).parse::<IpAddr>() {
+        Ok(ip) => {
+            // Listening on all addresses means any of them.
+            let all = bound.ip().is_unspecified();
+            all || ip.is_loopback() || ip == bound.ip()
+        }
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 /// Watches all that the book is made of.
@@ -170,4 +235,40 @@ async fn tell(told: Told, mut response: Response) -> Response {
     };
     parts.headers.remove(CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_us;
+
+    #[test]
+    fn a_name_from_elsewhere_is_not_us() {
+        let local = "127.0.0.1:3000".parse().expect("an address");
+        for host in [
+            "localhost",
+            "LOCALHOST:3000",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+            "127.0.0.1",
+            "[::1]",
+        ] {
+            assert!(is_us(local, host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:3000",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "192.168.1.5:3000",
+            "[::1",
+            "0",
+        ] {
+            assert!(!is_us(local, host), "{host}");
+        }
+        let all = "0.0.0.0:3000".parse().expect("an address");
+        assert!(is_us(all, "192.168.1.5:3000") && !is_us(all, "evil.example"));
+        let own = "192.168.1.5:3000".parse().expect("an address");
+        assert!(is_us(own, "192.168.1.5") && !is_us(own, "192.168.1.6"));
+    }
 }

@@ -166,5 +166,6 @@ pub fn config() -> Config {
         rope_theta: 100.0,
         aux: 0.01,
         init: 0.02,
+        tied: false,
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::config::{CURE, Config};
 use crate::error::{Error, Result, rule};
-use crate::file;
-use serde_json::{Map, Value, json};
+use crate::{file, json};
+use serde_json::{Map, Value};
 use std::path::Path;
 use strsim::levenshtein;
 
 /// Fields of a Mixtral `config.json` that a [`Config`] holds.
-const READ: [&str; 17] = [
+const READ: [&str; 19] = [
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -26,23 +26,31 @@ const READ: [&str; 17] = [
     "router_aux_loss_coef",
     "initializer_range",
     "architectures",
+    "tie_word_embeddings",
+    "sliding_window",
 ];
 /// Fields that would change what is computed, the values that mean what this
-/// model does (absent and null always do), and why no other can be taken.
-const FIXED: [(&str, &[&str], &str); 12] = [
-    ("model_type", &["\"mixtral\""], "only Mixtral is built here"),
-    ("hidden_act", &["\"silu\"", "\"swish\""], "the experts use silu"),
-    ("tie_word_embeddings", &["false"], "the head has weights of its own"),
-    ("sliding_window", &[], "attention sees all earlier positions"),
-    ("attention_bias", &["false"], "no linear map has a bias"),
-    ("mlp_bias", &["false"], "no linear map has a bias"),
-    ("attention_dropout", &["0.0", "0"], "there is no dropout"),
-    ("router_jitter_noise", &["0.0", "0"], "the router has no noise"),
-    ("partial_rotary_factor", &["1.0", "1"], "whole heads are rotated"),
-    ("pad_token_id", &[], "every token's embedding gets a gradient"),
-    ("pruned_heads", &["{}"], "no head is pruned"),
-    ("quantization_config", &[], "weights are plain numbers"),
+/// model does (absent and null always do), why no other can be taken, and what
+/// to do.
+const FIXED: [(&str, &[&str], &str, &str); 10] = [
+    ("model_type", &["\"mixtral\""], "only Mixtral is built here", CANNOT),
+    ("hidden_act", &["\"silu\"", "\"swish\""], "the experts use silu", CANNOT),
+    ("attention_bias", &["false"], "no linear map has a bias", CANNOT),
+    ("mlp_bias", &["false"], "no linear map has a bias", CANNOT),
+    ("attention_dropout", &["0.0", "0"], "there is no dropout", TRAINING),
+    ("router_jitter_noise", &["0.0", "0"], "the router has no noise", TRAINING),
+    ("partial_rotary_factor", &["1.0", "1"], "whole heads are rotated", CANNOT),
+    ("pad_token_id", &[], "every token's embedding gets a gradient", PAD),
+    ("pruned_heads", &["{}"], "no head is pruned", CANNOT),
+    ("quantization_config", &[], "weights are plain numbers", PLAIN),
 ];
+/// What to do about a model of another kind: not to call it something else.
+const CANNOT: &str =
+    "this model cannot be run here, and another value would only hide that";
+const TRAINING: &str = "it acts in training alone: with 0 in its place the model computes the same";
+const PAD: &str = "it acts in training alone: with null in its place the model computes the \
+     same";
+const PLAIN: &str = "take the model as it was before it was quantized";
 /// Fields that transformers 4 or 5 writes and that change no number here.
 const IGNORED: &str = "\
     _name_or_path add_cross_attention bad_words_ids begin_suppress_tokens \
@@ -77,13 +85,12 @@ impl Config {
     /// let wrong = tiny.to_json().replace("\"silu\"", "\"gelu\"");
     /// assert_eq!(
     ///     Config::from_json(&wrong).unwrap_err().to_string(),
-    ///     "hidden_act is \"gelu\", but the experts use silu; correct it in \
-    ///      the config"
-    /// );
+    ///XX    /// );
     /// ```
     pub fn from_json(text: &str) -> Result<Self> {
-        let json: Value = serde_json::from_str(text).map_err(|e| {
-            Error::input("the config", format!("no JSON: {e}"), OBJECT, AS_HF)
+        let json: Value = json::parse(text.as_bytes()).map_err(|e| {
+            let value = format!("not understood ({e})");
+            Error::input("the config", value, OBJECT, AS_HF)
         })?;
         let Value::Object(json) = json else {
             return Err(Error::input(
@@ -94,10 +101,10 @@ impl Config {
             ));
         };
         known(&json)?;
-        for (field, allowed, why) in FIXED {
+        for (field, allowed, why, cure) in FIXED {
             let value = json.get(field).unwrap_or(&Value::Null);
             let ours = allowed.contains(&value.to_string().as_str());
-            rule(value.is_null() || ours, field, short(value), why, CURE)?;
+            rule(value.is_null() || ours, field, short(value), why, cure)?;
         }
         let heads = size(&json, "num_attention_heads", None)?;
         let hidden = size(&json, "hidden_size", None)?;
@@ -118,6 +125,7 @@ impl Config {
             rope_theta: rope_theta(&json)?,
             aux: number(&json, "router_aux_loss_coef", 0.001)?,
             init: number(&json, "initializer_range", 0.02)?,
+            tied: flag(&json, "tie_word_embeddings")?,
         };
         if json.get("head_dim").is_none_or(Value::is_null) {
             let divides = heads == 0 || hidden.is_multiple_of(heads);
@@ -127,12 +135,14 @@ impl Config {
             );
             rule(divides, "hidden_size", hidden, why, CURE)?;
         }
-        config.validate()?;
+        config.validate().map_err(|e| say_defaults(e, &json))?;
+        window(&json, config.context)?;
         Ok(config)
     }
     /// What [`Config::from_json`] reads, as transformers 4 and 5 read it too.
+    /// It is never tied: what is saved has a head of its own.
     pub fn to_json(&self) -> String {
-        let json = json!({
+        let json = serde_json::json!({
             "architectures": ["MixtralForCausalLM"],
             "attention_dropout": 0.0,
             "bos_token_id": null, // absent would mean 1
@@ -168,7 +178,7 @@ impl Config {
     /// # Errors
     /// As there, naming the file too; and if it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = file::read(path)?;
+        let text = file::read(path, file::SMALL)?;
         let there = |what: &str| format!("{what} in {}", path.display());
         let text = String::from_utf8(text).map_err(|e| {
             Error::input(there("the text"), e, "JSON is UTF-8", AS_HF)
@@ -182,7 +192,40 @@ impl Config {
     }
 }
 const AS_HF: &str = "write it as Hugging Face's Mixtral does";
-const OBJECT: &str = "a config is one JSON object, {\"vocab_size\": …}";
+const OBJECT: &str =
+    "a config is one JSON object, {\"vocab_size\": …}, with each name once";
+/// Says of each value in an error whether the config has it or it is the
+/// default.
+fn say_defaults(e: Error, json: &Map<String, Value>) -> Error {
+    let Error::Input { what, mut value, mut rule, mut cure } = e else {
+        return e;
+    };
+    for field in READ {
+        if json.get(field).is_some_and(|v| !v.is_null()) {
+            continue;
+        }
+        if what == field {
+            value += " (the default: the config has none)";
+            cure = format!("write the model's own {field} into the config");
+        }
+        let said = format!("{field}, which is ");
+        rule = rule.replace(&said, &format!("{field}, which by default is "));
+    }
+    Error::Input { what, value, rule, cure }
+}
+/// A window as long as the context hides nothing.
+fn window(json: &Map<String, Value>, context: usize) -> Result<()> {
+    let field = "sliding_window";
+    let Some(window) = size_or_none(json, field)? else { return Ok(()) };
+    let all = format!(
+        "attention here sees all earlier positions, and the context is {context}"
+    );
+    let cure = format!(
+        "the same model with max_position_embeddings {window} computes the same \
+         up to there"
+    );
+    rule(window >= context, field, window, all, cure)
+}
 
 /// Every field is one that we know.
 fn known(json: &Map<String, Value>) -> Result<()> {
@@ -193,13 +236,15 @@ fn known(json: &Map<String, Value>) -> Result<()> {
         if all().any(|f| f == field) || ignored(field) {
             continue;
         }
-        let cure = match all().min_by_key(|f| levenshtein(f, field)) {
-            Some(near) if levenshtein(near, field) <= 3 => {
-                format!("did you mean {near}?")
-            }
+        let near = all().map(|f| (levenshtein(f, short_name(field)), f)).min();
+        let cure = match near {
+            Some((..=3, near)) => format!("did you mean {near}?"),
             _ => "remove it if it changes nothing".into(),
         };
-        let what = format!("the unknown field {}", short(&json!(field)));
+        let what = format!(
+            "the unknown field {}",
+            short(&Value::from(field.as_str()))
+        );
         let rule = "it might change what is computed";
         return Err(Error::input(what, short(value), rule, cure));
     }
@@ -212,6 +257,26 @@ fn short(value: &Value) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
+}
+/// As much of a name as any of ours has, and more.
+fn short_name(name: &str) -> &str {
+    name.char_indices().nth(60).map_or(name, |(at, _)| &name[..at])
+}
+/// A whole number, if there is one.
+fn size_or_none(
+    json: &Map<String, Value>, field: &str,
+) -> Result<Option<usize>> {
+    match json.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => size(json, field, None).map(Some),
+    }
+}
+/// Yes or no; absent means no.
+fn flag(json: &Map<String, Value>, field: &str) -> Result<bool> {
+    let value = json.get(field).unwrap_or(&Value::Null);
+    let valid = value.is_null() || value.is_boolean();
+    rule(valid, field, short(value), "it has to be true or false", CURE)?;
+    Ok(value == &Value::Bool(true))
 }
 /// A size; `absent` is its value where the field or its value is missing.
 fn size(
@@ -232,6 +297,8 @@ fn number(json: &Map<String, Value>, field: &str, absent: f64) -> Result<f64> {
     rule(valid.is_some(), field, short(value), "it has to be a number", CURE)?;
     Ok(valid.unwrap_or_default())
 }
+const KIND: &str = "the only rotary positions here are the default ones, \
+                    {\"rope_theta\": …, \"rope_type\": \"default\"}";
 /// The rotary base: at the top level (transformers 4) or one level down (5).
 fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
     let mut found = json.get("rope_theta").filter(|v| !v.is_null());
@@ -250,24 +317,27 @@ fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
                 .map(|()| f64::NAN);
             }
         };
+        let kind = ["rope_type", "type"].map(|k| (k, inner.get(k)));
+        for (name, kind) in kind {
+            let kind = kind.unwrap_or(&Value::Null);
+            let ours = kind.is_null() || kind == "default";
+            let field = format!("{parent}.{name}");
+            rule(ours, field, short(kind), KIND, CANNOT)?;
+        }
         for (field, value) in inner {
-            let ours = match field.as_str() {
+            let full = format!("{parent}.{field}");
+            match field.as_str() {
                 "rope_theta" => {
-                    value.as_f64() == found.unwrap_or(value).as_f64()
+                    let first = found.unwrap_or(value);
+                    let same = value.as_f64() == first.as_f64();
+                    let why = format!("another one says {}", short(first));
+                    let cure = "keep the one that the model was trained with";
+                    rule(same, full, short(value), why, cure)?;
+                    found = Some(value);
                 }
-                "rope_type" | "type" => value == "default" || value.is_null(),
-                "partial_rotary_factor" => value.as_f64() == Some(1.0),
-                _ => false,
-            };
-            let why = match (field.as_str(), found) {
-                ("rope_theta", Some(v)) => format!("another one says {v}"),
-                _ => "the only rotary positions here are the default ones, \
-                      {\"rope_theta\": …, \"rope_type\": \"default\"}"
-                    .into(),
-            };
-            rule(ours, format!("{parent}.{field}"), short(value), why, CURE)?;
-            if field == "rope_theta" {
-                found = Some(value);
+                "rope_type" | "type" => {}
+                "partial_rotary_factor" if value.as_f64() == Some(1.0) => {}
+                _ => rule(false, full, short(value), KIND, CANNOT)?,
             }
         }
     }

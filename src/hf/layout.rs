@@ -51,6 +51,36 @@ pub fn hf_name(name: &str) -> String {
         None => theirs,
     }
 }
+/// Where transformers 5 may keep one of our parameters instead: the name of its
+/// file's tensor, that tensor's shape, and where the values begin.
+///
+/// It calls the mixture `mlp`, and joins the experts of a block: `gate_up_proj`
+/// is [E, 2F, D], of each expert first w1 and then w3, and `down_proj` is
+/// [E, D, F]. The values of each part have the order of [`hf_shape`].
+pub(crate) fn joined(
+    e: &Entry, experts: usize,
+) -> Option<(String, Vec<usize>, usize)> {
+    let (layer, rest) = e.name.strip_prefix("layers.")?.split_once(".moe.")?;
+    let shape = hf_shape(e);
+    if rest == "router.w" {
+        return Some((
+            format!("model.layers.{layer}.mlp.gate.weight"),
+            shape,
+            0,
+        ));
+    }
+    let (x, w) = rest.strip_prefix("experts.")?.split_once('.')?;
+    let &[out, input] = &shape[..] else { return None };
+    let (of, half, name) = match w {
+        "w1" => (2, 0, "gate_up_proj"),
+        "w3" => (2, 1, "gate_up_proj"),
+        "w2" => (1, 0, "down_proj"),
+        _ => return None,
+    };
+    let at = (of * x.parse::<usize>().ok()? + half) * out * input;
+    let name = format!("model.layers.{layer}.mlp.experts.{name}");
+    Some((name, vec![experts, of * out, input], at))
+}
 /// The shape that Hugging Face gives a parameter: a linear map is [out, in].
 pub fn hf_shape(e: &Entry) -> Vec<usize> {
     match e.role {

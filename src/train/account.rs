@@ -89,7 +89,9 @@ impl Account {
     }
 }
 /// Whether a size might not even be a number of bytes.
-fn too_large<B: Layer>(m: &Model<B>, s: Shape, accumulate: usize) -> bool {
+pub(crate) fn too_large<B: Layer>(
+    m: &Model<B>, s: Shape, accumulate: usize,
+) -> bool {
     let c = &m.config;
     let [v, d, l, t] =
         [c.vocab, c.hidden, m.blocks.len(), s.time].map(|n| n as u128);

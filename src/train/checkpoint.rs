@@ -83,7 +83,7 @@ impl State {
     /// # Errors
     /// If it cannot be read, or is not as it was written.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = file::read(path)?;
+        let bytes = file::read(path, file::SMALL)?;
         Self::parse(&bytes).map_err(|why| damaged(path, &why))
     }
     fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {

@@ -9,8 +9,8 @@ use crate::rng::Rng;
 use crate::tensors::{hex, sha256};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Which text it is, without the text.
@@ -68,21 +68,23 @@ impl Text {
         rule(named, what, format!("{path:?}"), stored, cure)?;
         let cure = "check the path and its permissions";
         let io = |e| Error::io(path, e, cure);
-        let mut file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
-        let stream = !meta.is_file() && !meta.is_dir();
-        let len = if stream { 0 } else { meta.len() as usize };
+        let (mut file, known) = file::open_or_pipe(path)?;
+        let (stream, len) = (known.is_none(), known.unwrap_or(0) as usize);
         let (mut bytes, mut hash) = (vec![], Sha256::new());
         memory::check(path.display(), len as u64)?;
         bytes.try_reserve_exact(len).map_err(|e| io(io::Error::other(e)))?;
         let mut part = vec![0; 1 << 20];
         loop {
-            let n = match file.read(&mut part) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(io(e)),
+            // Not beyond its length: a file may grow for ever.
+            let most = match known {
+                Some(_) => part.len().min(len - bytes.len()),
+                None => part.len(),
             };
+            let n = file::read_some(&mut file, &mut part[..most]);
+            let n = n.map_err(io)?;
+            if n == 0 {
+                break;
+            }
             hash.update(&part[..n]);
             if bytes.len() + n > bytes.capacity() {
                 // Of a stream nobody knows how long it is.
@@ -90,6 +92,14 @@ impl Text {
             }
             bytes.extend_from_slice(&part[..n]);
             told(bytes.len(), len);
+        }
+        if stream && bytes.is_empty() {
+            return Err(Error::input(
+                path.display(),
+                "a pipe that nobody writes to",
+                "a text cannot be empty",
+                "begin what writes first, or pipe it into --text -",
+            ));
         }
         check_utf8(path, &bytes)?;
         let (sha256, n) = (hex(&hash.finalize()), bytes.len());
@@ -120,7 +130,7 @@ impl Text {
         paths.sort();
         let mut bytes = vec![];
         for path in &paths {
-            let text = file::read(path)?;
+            let text = file::read(path, file::ANY)?;
             check_utf8(path, &text)?;
             bytes.extend(text);
         }

@@ -80,7 +80,8 @@ impl History {
     pub fn read(
         path: &Path, step: usize, logged: Option<&Logged>,
     ) -> Result<Self> {
-        let bytes = if path.exists() { file::read(path)? } else { vec![] };
+        let bytes =
+            if path.exists() { file::read(path, file::ANY)? } else { vec![] };
         let due = logged.is_some_and(|l| l.due.is_some());
         let last = if due { step.saturating_sub(1) } else { step };
         let mut this = Self::default();
@@ -131,8 +132,11 @@ impl Log {
     pub fn open(path: &Path, history: History) -> Result<Self> {
         if !history.bad.is_empty() {
             let aside = path.with_file_name(ASIDE);
-            let mut all =
-                if aside.exists() { file::read(&aside)? } else { vec![] };
+            let mut all = if aside.exists() {
+                file::read(&aside, file::ANY)?
+            } else {
+                vec![]
+            };
             for line in &history.bad {
                 all.extend(line.strip_suffix(b"\n").unwrap_or(line));
                 all.push(b'\n');
@@ -202,7 +206,7 @@ pub fn read(path: &Path) -> Result<Vec<Line>> {
     if !path.exists() {
         return Ok(vec![]);
     }
-    let bytes = file::read(path)?;
+    let bytes = file::read(path, file::ANY)?;
     let lines = bytes.split(|&b| b == b'\n');
     Ok(lines.filter_map(|l| serde_json::from_slice(l).ok()).collect())
 }

@@ -1,6 +1,6 @@
 //! Chapter: training. The settings of a run.
 
-use crate::config::Config;
+use crate::config::{Config, in_f32};
 use crate::error::{Result, rule};
 use crate::layer::Shape;
 use crate::tokens::BYTES;
@@ -99,9 +99,9 @@ impl Options {
         }
         self.schedule()?;
         for (flag, x) in [("--aux", self.aux), ("--z-loss", self.z_loss)] {
-            let valid = x >= 0.0 && x.is_finite();
-            let cure = "0 switches it off";
-            rule(valid, flag, x, "a coefficient is a number from 0 on", cure)?;
+            let (valid, cure) = (in_f32(x), "0 switches it off");
+            let coefficient = "a coefficient is a number from 0 on, in f32";
+            rule(valid, flag, x, coefficient, cure)?;
         }
         let valid = self.clip > 0.0 && self.clip.is_finite();
         let cure = "try 1, or a large number to clip nothing";
@@ -109,6 +109,13 @@ impl Options {
         let valid = self.decay >= 0.0 && self.decay.is_finite();
         let cure = "try 0.1; 0 switches it off";
         rule(valid, "--decay", self.decay, "it is a number from 0 on", cure)?;
+        let most = self.decay <= 1.0 || self.lr * self.decay <= 1.0;
+        let (valid, cure) = (most, "lower one of them");
+        let shrinks = format!(
+            "a step shrinks weights by --lr times it, {}, which is at most 1",
+            self.lr * self.decay
+        );
+        rule(valid, "--decay", self.decay, shrinks, cure)?;
         let (v, context) = (config.vocab, config.context);
         let bytes = "a token is a byte, so there have to be at least 256";
         let cure = "take another config or preset";

@@ -17,6 +17,7 @@ use std::f64::consts::PI;
 ///     approx::assert_abs_diff_eq!(*rate, want, epsilon = 1e-15);
 /// }
 /// assert!(Schedule::new(1.0, 10, 10).is_err()); // no step left to fall
+/// assert_eq!(Schedule::new(1.0, 0, 10).unwrap().rate(0), 0.0);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
@@ -44,10 +45,12 @@ impl Schedule {
         }
         Ok(Self { max, warmup, steps })
     }
-    /// ηₙ for step n, counted from 1; past the last step, the last rate.
+    /// ηₙ for step n, counted from 1; past the last step, the last rate, and
+    /// before the first, 0.
     pub fn rate(&self, n: usize) -> f64 {
         if n <= self.warmup {
-            return self.max * n as f64 / self.warmup as f64; // eq: lr-warmup
+            let w = self.warmup.max(1) as f64;
+            return self.max * n as f64 / w; // eq: lr-warmup
         }
         let fallen = (n - self.warmup) as f64;
         let t = (fallen / (self.steps - self.warmup) as f64).min(1.0);

@@ -12,7 +12,17 @@ pub struct Error(pub(crate) String);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
+        // One line, whatever the file holds.
+        self.0.chars().try_for_each(|c| match c {
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => {
+                write!(f, "{}", c.escape_unicode())
+            }
+            '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}' => {
+                write!(f, "{}", c.escape_unicode())
+            }
+            c => write!(f, "{c}"),
+        })
     }
 }
 

@@ -146,7 +146,9 @@ fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
 fn served(address: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
     let ask = || -> Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET /scale.html HTTP/1.0\r\n\r\n")?;
+        let ask =
+            format!("GET /scale.html HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(ask.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -182,6 +184,58 @@ fn a_served_page_tells_of_a_broken_edit() -> Result<()> {
     served(&address, |p| {
         p.contains("eq-scale-backward") && !p.contains(alert)
     })?;
+    // A name that leads here from elsewhere gets nothing.
+    let mut stream = TcpStream::connect(&address)?;
+    let ask = "GET /scale.html HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    stream.write_all(ask.as_bytes())?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"HTTP/1.1 421");
+    // More half-open connections than there is room for are closed in time.
+    let half: Vec<TcpStream> = (0..80)
+        .map(|_| {
+            let mut half = TcpStream::connect(&address)?;
+            half.write_all(b"GET /scale.html HT")?;
+            Ok(half)
+        })
+        .collect::<Result<_>>()?;
+    served(&address, |p| p.contains("eq-scale-backward"))?;
+    for mut half in half.into_iter().take(8) {
+        half.set_read_timeout(Some(Duration::from_secs(20)))?;
+        half.read_to_end(&mut vec![])?;
+    }
+    // The port is taken: that is said before anything is built.
+    let none = tempfile::tempdir()?;
+    let taken = serve::serve(none.path(), Mode::Strict, &address);
+    let said = format!("{:#}", taken.expect_err("it is taken"));
+    assert!(said.contains("cannot be listened on"), "{said}");
+    assert!(!none.path().join("target").exists(), "it was built");
+    Ok(())
+}
+/// A formula's words stand in its MathML and in its picture; results show them
+/// once.
+#[test]
+fn the_search_finds_each_formula_once() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.measured()?;
+    tree.build()?;
+    let html = tree.root().join("target/book/html");
+    let mark = '\u{2064}';
+    let mut indexes = 0;
+    for file in fs::read_dir(&html)? {
+        let path = file?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let is_index = name.starts_with("searchindex");
+        if is_index || name.ends_with(".html") {
+            let text = fs::read_to_string(&path)?;
+            assert!(!text.contains(mark), "{name}");
+            indexes += usize::from(is_index && name.ends_with(".js"));
+            // A formula, and at once what follows it.
+            let once = "a row\\'s length, ∥ x ∥ , for $5.";
+            assert!(!is_index || text.contains(once), "{name}: {text}");
+        }
+    }
+    assert_eq!(indexes, 1);
     Ok(())
 }
 

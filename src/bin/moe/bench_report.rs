@@ -1,9 +1,9 @@
 //! Chapter: simd. `moe bench-report`.
 
 use crate::output::show;
-use moe_by_hand::error::{Error, Result};
+use moe_by_hand::error::{Error, Result, plain};
+use moe_by_hand::{file, json};
 use serde::Deserialize;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -68,13 +68,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 fn read(path: &Path) -> Result<File> {
+    // The longest that is known has 40 kB.
+    const MOST: u64 = 16 << 20;
     let cure = "write one with `cargo bench`";
-    let text =
-        fs::read_to_string(path).map_err(|e| Error::io(path, e, cure))?;
+    let text = file::read(path, MOST)?;
     let wrong = |value: &dyn std::fmt::Display, rule: &str| {
         Error::input(path.display(), value, rule, cure)
     };
-    let file: File = serde_json::from_str(&text).map_err(|e| {
+    let file: File = json::parse(&text).map_err(|e| {
         wrong(&format!("not understood ({e})"), "a report reads scenarios.json")
     })?;
     if file.scenarios.is_empty() {
@@ -141,18 +142,19 @@ fn heading(n: usize, f: &File) -> String {
     let name = m.label.as_ref().or(m.language.as_ref());
     let machine = m.machine.as_ref().or(m.cpu_model.as_ref());
     let [name, machine] =
-        [name, machine].map(|said| said.map_or("?", String::as_str));
+        [name, machine].map(|said| said.map_or("?".into(), |s| plain(s)));
     let mut out = format!("[{n}] {name}: {machine}\n");
     if let Some(note) = &m.note {
-        out += &format!("    {note}\n");
+        out += &format!("    {}\n", plain(note));
     }
     for s in &f.scenarios {
         let odd = s
             .numerical
             .as_ref()
-            .map_or(0, |n| n.nan_count.unwrap_or(0) + n.inf_count.unwrap_or(0));
-        if odd > 0 {
-            out += &format!("    {}: some outputs are no numbers\n", s.id);
+            .is_some_and(|n| n.nan_count > Some(0) || n.inf_count > Some(0));
+        if odd {
+            let id = plain(&s.id);
+            out += &format!("    {id}: some outputs are no numbers\n");
         }
     }
     out
@@ -235,7 +237,7 @@ fn extra(files: &[File], value: impl Fn(&Scenario) -> Option<f64>) -> Vec<Row> {
     }
     let row = |id: &str| {
         let each = files.iter().map(|f| f.find(id).and_then(&value)).collect();
-        (id.to_string(), each)
+        (plain(id), each)
     };
     ids.into_iter().map(row).collect()
 }

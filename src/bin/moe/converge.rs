@@ -3,7 +3,7 @@
 
 use crate::output::show;
 use moe_by_hand::config::Config;
-use moe_by_hand::error::{Error, Result, rule};
+use moe_by_hand::error::{Error, Result, plain, rule};
 use moe_by_hand::figure::{Figure, Line, Panel};
 use moe_by_hand::file::{NewDir, write_atomic};
 use moe_by_hand::layer::Shape;
@@ -92,7 +92,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
          with wrong\ngradients too, and the floor near {balanced} is the \
          balance term, not the\ncross-entropy; `moe check` is what a proof \
          looks like.\n\nconverge.json and converge.svg are in {}\n",
-        out.display()
+        plain(&out.to_string_lossy())
     ))?;
     Ok(ExitCode::SUCCESS)
 }

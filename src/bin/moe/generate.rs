@@ -4,7 +4,7 @@ use crate::output::{note, show};
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::generate::{Decoder, Sampler, Stop, generate};
 use moe_by_hand::rng::Rng;
-use moe_by_hand::tokens::{Characters, encode};
+use moe_by_hand::tokens::{Characters, encode, harmless};
 use moe_by_hand::{hf, memory};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,8 @@ Examples:
   moe generate --model runs/bytes-001 --prompt 'To be'
   moe generate --model runs/bytes-001 --prompt 'To be' --greedy --max-tokens 50
   moe generate --model runs/bytes-001 --prompt 'To be' --top-p 0.9 --seed 7
-  moe generate --model runs/bytes-001 --prompt 'To be' --window 64";
+  moe generate --model runs/bytes-001 --prompt 'To be' --window 64
+  moe generate --model mixtral --tokens 1,15043,29892";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -25,7 +26,13 @@ pub(crate) struct Args {
     model: PathBuf,
     /// What to continue; each byte of it is a token
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: String,
+    #[arg(required_unless_present = "tokens")]
+    prompt: Option<String>,
+    /// What to continue, as numbers of tokens, such as 1,15043: for a model
+    /// with a tokenizer of its own. What follows is shown as numbers, too
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    #[arg(conflicts_with = "prompt")]
+    tokens: Option<Vec<usize>>,
     /// Most tokens to make
     #[arg(long, value_name = "N", default_value_t = 200)]
     max_tokens: usize,
@@ -63,18 +70,32 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         return Err(Error::input("--window", window, rule, cure));
     }
     memory::check("keys and values", memory::cache(&model.config))?;
-    let tokens = encode(&args.prompt);
+    let numbers = args.tokens.is_some();
+    let (tokens, begin_with) = match (args.tokens, args.prompt) {
+        (Some(tokens), _) => {
+            let shown: Vec<_> = tokens.iter().map(usize::to_string).collect();
+            (tokens, shown.join(" "))
+        }
+        (None, prompt) => {
+            hf::check_bytes(&args.model, model.config.vocab)?;
+            let prompt = prompt.unwrap_or_default();
+            (encode(&prompt), prompt)
+        }
+    };
     let mut rng = Rng::named(args.seed, "sample");
 
     // What is to be shown next. The prompt comes with the first token, when
     // it is known to be a good one.
-    let (mut next, mut text) = (args.prompt, Characters::default());
+    let (mut next, mut text) = (begin_with, Characters::default());
     let (mut made, mut shown, begin) = (0, Ok(true), Instant::now());
     let max = args.max_tokens;
-    let rest = |token| {
+    let rest = |token: usize| {
         made += 1;
-        next += text.push(token);
-        shown = show(&next);
+        match numbers {
+            true => next += &format!(" {token}"),
+            false => next += text.push(token),
+        }
+        shown = show(&harmless(&next));
         next.clear();
         matches!(shown, Ok(true))
     };
@@ -84,7 +105,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let seconds = begin.elapsed().as_secs_f64();
     next += text.finish();
     next.push('\n');
-    if !(shown? && show(&next)?) {
+    if !(shown? && show(&harmless(&next))?) {
         return Ok(ExitCode::SUCCESS);
     }
     if stop == Stop::Context {

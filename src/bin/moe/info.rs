@@ -90,10 +90,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let threads = threads(args.threads)?;
     let text = text_bytes(args.text.as_deref())?;
-    memory::check("the table of parameters", memory::table(&c))?;
-    let model = Model::new(c.clone())?;
+    // The rotary table of a long context takes as long as its use would.
+    let short = Config { context: time, ..c.clone() };
+    memory::check("the table of parameters", memory::table(&short))?;
+    let model = Model::new(short)?;
     let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
-    let training = Account::new(&model, &o, text, threads, adam);
+    let mut training = Account::new(&model, &o, text, threads, adam);
+    let more = memory::rotary(&c).saturating_sub(memory::rotary(&model.config));
+    training.activations = training.activations.saturating_add(more);
     let info = Info { c, o, threads, text, training };
     show(&if args.json { info.json() } else { info.table() })?;
     Ok(ExitCode::SUCCESS)
@@ -176,7 +180,14 @@ impl Info {
             let line = format!("{name:18}{value:>15}  {note}");
             format!("{}\n", line.trim_end())
         };
-        rows.map(line).concat()
+        let tied = match c.tied {
+            true => {
+                "the config ties the head to the embedding: here they are two \
+                 matrices\n"
+            }
+            false => "",
+        };
+        rows.map(line).concat() + tied
     }
 }
 /// How long the text is that `train` would read.

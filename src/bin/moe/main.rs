@@ -2,6 +2,7 @@
 
 mod defaults;
 mod output;
+mod usage;
 mod progress;
 mod watch;
 mod bench_report;
@@ -12,10 +13,10 @@ mod info;
 mod oracle;
 mod train;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
-use moe_by_hand::error::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use moe_by_hand::error::{Error, Result};
 use moe_by_hand::kernel::simd::Isa;
+use output::note;
 use std::process::ExitCode;
 
 /// A Mixture-of-Experts Transformer by hand: trains on text, generates, and
@@ -45,16 +46,19 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match usage::parse(Cli::command()) {
+        Ok(matches) => Cli::from_arg_matches(&matches),
+        Err(e) => Err(e),
+    };
+    let cli = match cli {
         Ok(cli) => cli,
-        Err(e) if e.use_stderr() && !asks_for_help(e.kind()) => {
-            eprintln!("moe: {}", one_line(&e.to_string()));
-            return ExitCode::from(2);
+        Err(e) if usage::is_wrong(&e) => {
+            return fail(&usage::explain(&e, &Cli::command()));
         }
         Err(e) => e.exit(),
     };
     if let Err(e) = Isa::asked() {
-        eprintln!("moe: {e}");
+        note(&e.to_string());
         return ExitCode::from(2);
     }
     let result: Result<ExitCode> = match cli.command {
@@ -66,20 +70,9 @@ fn main() -> ExitCode {
         Command::Info(a) => info::run(a),
         Command::BenchReport(a) => bench_report::run(a),
     };
-    result.unwrap_or_else(|e| {
-        eprintln!("moe: {e}");
-        ExitCode::from(e.exit_code())
-    })
+    result.unwrap_or_else(|e| fail(&e))
 }
-fn asks_for_help(kind: ErrorKind) -> bool {
-    kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-}
-/// What clap says on several lines, before it repeats the usage.
-fn one_line(text: &str) -> String {
-    let more = ["\n\nUsage", "\n\nFor more"];
-    let end = more.iter().filter_map(|m| text.find(m)).min();
-    let said = &text[..end.unwrap_or(text.len())];
-    let said = said.trim_start_matches("error: ");
-    let words: Vec<&str> = said.split_whitespace().collect();
-    format!("{}; see --help", words.join(" "))
+fn fail(e: &Error) -> ExitCode {
+    note(&e.to_string());
+    ExitCode::from(e.exit_code())
 }

@@ -1,10 +1,11 @@
 //! Chapter: training. `moe train`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::output::quote;
 use crate::progress::{Progress, say, tell};
 use crate::watch::Watch;
 use moe_by_hand::config::Config;
-use moe_by_hand::error::{Error, Result, rule};
+use moe_by_hand::error::{Error, Result, plain, rule};
 use moe_by_hand::file::{Lock, NewDir, remove_parts, write_atomic};
 use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::kernel::simd::Isa;
@@ -12,7 +13,7 @@ use moe_by_hand::model::Model;
 use moe_by_hand::params::Entry;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::tensors::Tensors;
-use moe_by_hand::tokens::Characters;
+use moe_by_hand::tokens::{Characters, harmless};
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::charts;
 use moe_by_hand::train::checkpoint::{self, Checkpoint, State};
@@ -53,8 +54,8 @@ pub(crate) struct Args {
     /// A model of the sizes in a config.json
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to train on, UTF-8; each byte is a token [default: the project's
-    /// own words]
+    /// What to train on, UTF-8; each byte is a token; `-` is standard input
+    /// [default: the project's own words]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Steps in all
@@ -544,9 +545,13 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
         c.active()
     ));
     let from = match &id.path {
-        Some(path) => path.display().to_string(),
+        Some(path) => plain(&path.to_string_lossy()),
         None => "the project's own words".into(),
     };
+    if c.tied {
+        say("the config ties the head to the embedding: here they are two \
+             matrices, and are saved as two");
+    }
     say(format!("text      {from}: {} bytes", id.bytes));
     say(format!("SHA-256   {}", id.sha256));
     say(format!(
@@ -710,20 +715,6 @@ fn sample(t: &Trainer, watch: &Watch) -> Result<()> {
         generate(&mut d, &t.params, &first, 200, &mut sampler, &mut rng, each)
     })?;
     all += text.finish();
-    // What an untrained model writes may steer a terminal.
-    let harmless = |c: char| match c {
-        '\n' | '\t' => c,
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    let all: String = all.chars().map(harmless).collect();
-    say(format!("a sample, at temperature 0.8:\n{all}"));
+    say(format!("a sample, at temperature 0.8:\n{}", harmless(&all)));
     Ok(())
-}
-
-/// A path as a shell takes it.
-fn quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{text}'") }
 }

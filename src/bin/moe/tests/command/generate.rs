@@ -7,6 +7,7 @@ use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::hf;
 use moe_by_hand::model::Model;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tokens::harmless;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -61,7 +62,7 @@ fn prints_the_prompt_and_what_the_library_makes() {
             },
         )
         .unwrap();
-        String::from_utf8_lossy(&all).into_owned() + "\n"
+        harmless(&(String::from_utf8_lossy(&all).into_owned() + "\n"))
     };
     let base = ["--prompt", prompt, "--max-tokens", "20"];
     let on = |more: &[&str]| shown(&dir.0, &[&base, more].concat());
@@ -121,8 +122,8 @@ fn each_error_is_one_line_and_exit_code_2() {
         (&["--prompt", "a", "--top-p", "-0.1"], &["top-p is -0.1"]),
         (&["--prompt", "a", "--top-p", "1.5"], &["top-p is 1.5"]),
         (&["--prompt", "a", "--top-p", "nan"], &["top-p is NaN"]),
-        (&["--prompt", "a", "--top-k", "-1"], &["-1"]),
-        (&["--prompt", "a", "--seed", "-1"], &["-1"]),
+        (&["--prompt", "a", "--top-k", "-1"], &["--top-k is -1", "from 0 on"]),
+        (&["--prompt", "a", "--seed", "-1"], &["--seed is -1", "from 0 on"]),
         (&["--prompt", "a", "--greedy", "--temperature", "1"], &["--greedy"]),
         (&["--prompt", "a", "--greedy", "--top-k", "5"], &["--greedy"]),
         (&["--prompt", "a", "--greedy", "--top-p", "0.5"], &["--greedy"]),
@@ -161,4 +162,43 @@ fn a_full_disk_is_an_error() {
 fn help_has_examples() {
     let said = shown(Path::new("x"), &["--help"]);
     assert!(said.contains("Examples:"), "{said}");
+}
+
+/// What a model writes may steer a terminal; the prompt may, too.
+#[test]
+fn nothing_that_is_shown_steers_a_terminal() {
+    let dir = random(256);
+    for seed in ["1", "2", "3", "4"] {
+        let hot = ["--prompt", "\x1b[2J\x07\ta", "--temperature", "9"];
+        let text = shown(&dir.0, &[&hot[..], &["--seed", seed]].concat());
+        let steers = |c: char| c.is_control() && !"\n\t".contains(c);
+        assert!(!text.contains(steers), "{text:?}");
+        assert!(text.contains('\u{fffd}') && text.contains('\t'), "{text:?}");
+    }
+}
+/// A model with a vocabulary of its own was given the prompt's bytes as tokens.
+#[test]
+fn a_model_with_a_tokenizer_takes_numbers_of_tokens() {
+    let dir = random(300);
+    let ask = ["--prompt", "ab", "--max-tokens", "3"];
+    shown(&dir.0, &ask); // ours: its tokens are bytes
+    std::fs::write(dir.0.join("tokenizer.json"), "{}").unwrap();
+    let parts = ["--prompt", "tokenizer.json", "--tokens"];
+    fails(&mut command(&dir.0, &ask), &parts);
+    std::fs::remove_file(dir.0.join("tokenizer.json")).unwrap();
+    // someone else's: special tokens begin and end a text
+    let path = dir.0.join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let theirs =
+        config.replace("\"eos_token_id\": null", "\"eos_token_id\": 2");
+    std::fs::write(&path, theirs).unwrap();
+    fails(&mut command(&dir.0, &ask), &["300 tokens", "--tokens"]);
+    let numbers = ["--tokens", "1,299", "--max-tokens", "3"];
+    let text = shown(&dir.0, &numbers);
+    let all: Vec<usize> =
+        text.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert_eq!((all.len(), &all[..2]), (5, &[1, 299][..]), "{text}");
+    let wrong = ["--tokens", "1,300"];
+    fails(&mut command(&dir.0, &wrong), &["300"]);
+    fails(&mut command(&dir.0, &["--tokens", "1,-2"]), &["--tokens is -2"]);
 }

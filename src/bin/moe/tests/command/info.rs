@@ -1,7 +1,10 @@
 //! Chapter: model. `moe info`: what a model takes, from its sizes alone.
 
+use crate::edit::Dir;
 use crate::start::{fails, moe, succeeds};
+use moe_by_hand::config::Config;
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 fn info(args: &[&str]) -> String {
     succeeds(moe(["info"]).args(args))
@@ -51,4 +54,44 @@ fn wrong_usage_is_one_line() {
     ] {
         fails(moe(["info"]).args(args), &[]);
     }
+}
+/// A config of 0.7 kB that took 3 GB and a minute, and was reported as 53 MiB.
+#[test]
+fn a_config_is_counted_before_anything_is_built() {
+    let dir = Dir::new();
+    let path = dir.0.join("config.json");
+    let tiny = Config::preset("tiny").unwrap();
+    let (many, long) = (1_000_000, 100_000_000);
+    for (config, refused) in [
+        (Config { layers: many, ..tiny.clone() }, true),
+        (Config { experts: many, ..tiny.clone() }, true),
+        // the rotary table of a long context is counted, not made
+        (Config { context: long, head: 128, ..tiny.clone() }, false),
+    ] {
+        std::fs::write(&path, config.to_json()).unwrap();
+        let begun = Instant::now();
+        let mut info = moe(["info", "--json", "--config"]);
+        info.arg(&path);
+        if refused {
+            fails(&mut info, &["num_hidden_layers", "matrices"]);
+        } else {
+            let said: Value =
+                serde_json::from_str(&succeeds(&mut info)).unwrap();
+            let table = 8 * long as u64 * 128;
+            let activations = said["memory_bytes"]["activations"].as_u64();
+            let near = table..table + (1 << 30);
+            assert!(near.contains(&activations.unwrap()), "{said}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{config:?}");
+    }
+}
+#[test]
+fn a_tied_head_is_told() {
+    let dir = Dir::new();
+    let path = dir.0.join("config.json");
+    let json = Config::preset("tiny").unwrap().to_json();
+    let tied = json.replace("embeddings\": false", "embeddings\": true");
+    std::fs::write(&path, tied).unwrap();
+    let said = info(&["--config", path.to_str().unwrap()]);
+    assert!(said.contains("ties the head"), "{said}");
 }

@@ -10,6 +10,7 @@ mod converge;
 mod generate;
 mod info;
 mod oracle;
+mod usage;
 #[cfg(unix)]
 mod train;
 

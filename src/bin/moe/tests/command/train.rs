@@ -2,7 +2,7 @@
 //! stopped politely, and told nonsense.
 
 use crate::edit::Dir;
-use crate::start;
+use crate::start::{self, End};
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::rng::Rng;
@@ -427,7 +427,7 @@ fn a_stop_does_not_wait_for_a_validation() {
     assert!(lines.len() == 1 && lines[0].val.is_some(), "{lines:?}");
 }
 
-/// Ctrl-C and the like while it still reads: a pipe that nobody writes to.
+/// Ctrl-C and the like while it still reads: a pipe whose writer is silent.
 #[test]
 fn a_stop_does_not_wait_for_the_text() {
     let home = dir();
@@ -435,6 +435,8 @@ fn a_stop_does_not_wait_for_the_text() {
     let made = Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap();
     assert!(made.success(), "mkfifo");
     let args = SMALL.replacen("--text text", "--text pipe", 1);
+    let mut both = fs::File::options();
+    let _silent = both.read(true).write(true).open(dir.join("pipe")).unwrap();
     let names = || fs::read_dir(dir).unwrap().count();
     let before = names();
     let child = moe(dir, &format!("train {args} --out run")).spawn().unwrap();
@@ -448,6 +450,59 @@ fn a_stop_does_not_wait_for_the_text() {
     assert!(err.contains("moe: reading pipe: 2 s so far\n"), "{err}");
     assert!(err.contains("nothing was written"), "{err}");
     assert_eq!(names(), before, "nothing was written");
+}
+
+/// A pipe that nobody writes to is refused at once; one that is written to, and
+/// standard input, are read.
+#[test]
+fn a_text_comes_through_a_pipe() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let made = Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap();
+    assert!(made.success(), "mkfifo");
+    let args = SMALL.replacen("--text text", "--text pipe", 1);
+    let mut none = moe(dir, &format!("train {args} --out none"));
+    start::fails(&mut none, &["pipe is a pipe that nobody writes to"]);
+    assert!(!dir.join("none").exists());
+    succeeds(dir, &format!("train {SMALL} --steps 3 --out file"));
+    let args = SMALL.replacen("--text text", "--text -", 1);
+    let mut piped = moe(dir, &format!("train {args} --steps 3 --out piped"));
+    let mut child = piped.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let text = fs::read(dir.join("text")).unwrap();
+    sleep(Duration::from_millis(300)); // it waits
+    std::io::Write::write_all(&mut input, &text).unwrap();
+    drop(input);
+    let end = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(0), "{said}");
+    let model =
+        |run| fs::read(dir.join(run).join("model.safetensors")).unwrap();
+    assert!(model("file") == model("piped"), "the same text, the same bits");
+}
+
+/// The command that is suggested is one line, and a shell takes it as it is.
+#[test]
+fn what_is_suggested_can_be_pasted() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let path = env!("CARGO_BIN_EXE_moe");
+    let path = Path::new(path).parent().unwrap().to_str().unwrap();
+    let path = format!("{path}:{}", std::env::var("PATH").unwrap());
+    let strange = std::ffi::OsString::from("-\n'$(id)%d\x1b[31m");
+    let names = ["it's", "-x", "a b", "$HOME", "*", "~", "Grün", "a\nb", "a\n"];
+    for name in names.map(Into::into).into_iter().chain([strange]) {
+        let mut train = moe(dir, &format!("train {SMALL} --steps 1 --out"));
+        let End { code, out, err } = start::end(train.arg(&name));
+        assert_eq!(code, Some(0), "{name:?}: {err}");
+        let next = out.lines().find_map(|l| l.strip_prefix("next: "));
+        let next = next.unwrap_or_else(|| panic!("{name:?}: {out}"));
+        assert!(!next.contains('\x1b'), "{next:?}");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", next]).current_dir(dir).env("PATH", &path);
+        let said = start::succeeds(&mut sh);
+        assert!(said.starts_with("The "), "{name:?}: {said}");
+    }
 }
 
 /// `nohup moe train`, and the terminal is closed.
@@ -695,12 +750,12 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ),
         ("--text absent", "absent: "),
         ("--text binary", "not UTF-8 at byte 1"),
-        ("--text .", ".: "),
-        ("--config bad.json", "no JSON"),
+        ("--text .", ". is a directory"),
+        ("--config bad.json", "EOF while parsing"),
         ("--config absent", "absent: "),
         ("--preset huge", "`huge`"),
         ("--preset moe_6_9b", "are available"),
-        ("--preset tiny --config small.json", "cannot be used with"),
+        ("--preset tiny --config small.json", "exclude each other"),
         ("--out run", "--out is run, but that exists"),
         ("--out text", "--out is text, but that exists"),
         ("--out text --resume", "--out is text, but that is no directory"),
