@@ -48,6 +48,13 @@ pub trait Layer: Send + Sync {
         &[]
     }
 
+    /// The cases that forward distinguished, such as an expert without a row,
+    /// each with whether it came upon it. A proof draws inputs until it has
+    /// seen each of them.
+    fn branches<T: Real>(_: &Self::Acts<T>) -> Vec<(&'static str, bool)> {
+        vec![]
+    }
+
     /// Tells `a`, before each forward pass, what the pass is for. A layer
     /// that draws random numbers keeps it; a layer of layers hands it on.
     fn context<T: Real>(_: &mut Self::Acts<T>, _: Context) {}

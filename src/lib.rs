@@ -80,6 +80,8 @@
 pub mod error;
 pub mod file;
 pub mod real;
+pub mod field;
+pub mod degree;
 pub mod rng;
 pub mod tensors;
 pub mod kernel;

@@ -177,7 +177,7 @@ fn a_check_without_equation_is_found() {
 fn report(rungs: &[Rung]) -> Report {
     let measure = |&rung| Measure { rung, ..Measure::invariant("x", 0.0, 1.0) };
     let measures = rungs.iter().map(measure).collect();
-    Report { measures, choices: vec![] }
+    Report { measures, ..Report::default() }
 }
 
 #[test]

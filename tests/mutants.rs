@@ -308,8 +308,9 @@ impl Function for Steep {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
         (vec![(T::of(1000.0) * x[0][0]).exp()], vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        vec![vec![1000.0 * (1000.0 * x[0][0]).exp() * dy[0]]]
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let c = T::of(1000.0);
+        vec![vec![c * (c * x[0][0]).exp() * dy[0]]]
     }
 }
 /// The lines of what is broken of a tensor.

@@ -64,11 +64,11 @@ impl Grouped {
         att::attention_forward(to, &mut prob, q, k, v, self.g);
         [mix, prob]
     }
-    fn grads(&self, x: &[Vec<f64>], dmix: &[f64]) -> [Vec<f64>; 4] {
+    fn grads<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> [Vec<T>; 4] {
         let [_, prob] = self.both(x);
         let [q, k, v] = [0, 1, 2].map(|i| mat(&x[i], self.d));
         let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|i| x[i].clone());
-        let mut ds = vec![f64::NAN; prob.len()];
+        let mut ds = vec![T::of(f64::NAN); prob.len()];
         let to = att::AttentionGrads {
             dq: mat_mut(&mut dq, self.d),
             dk: mat_mut(&mut dk, self.d),
@@ -84,9 +84,12 @@ impl Function for Grouped {
         let [mix, _] = self.both(x);
         (mix, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dmix: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> Vec<Vec<T>> {
         let [dq, dk, dv, _] = self.grads(x, dmix);
         vec![dq, dk, dv]
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("a masked key", self.both(x)[1].contains(&T::ZERO))]
     }
 }
 /// What is measured of each of the sizes.
@@ -113,10 +116,13 @@ impl Function for Masked {
         soft::causal_softmax_forward(&mut p, 5, 2, 0.6);
         (p, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (p, mut d) = (self.forward(x).0, dy.to_vec());
         soft::causal_softmax_backward(&mut d, &p, 5, 0.6);
         vec![d]
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("a masked key", self.forward(x).0.contains(&T::ZERO))]
     }
 }
 fn causal_softmax_backward() -> Report {

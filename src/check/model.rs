@@ -60,16 +60,16 @@ impl Whole {
         self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
     }
     /// θ, or its gradient, parameter by parameter.
-    fn split(&self, p: &[f64]) -> Vec<Vec<f64>> {
+    fn split<T: Real>(&self, p: &[T]) -> Vec<Vec<T>> {
         let entries = self.model.layout.entries.iter();
         entries.map(|e| p[e.param.range()].to_vec()).collect()
     }
     fn gradient<T: Real>(&self, shards: usize, recompute: bool) -> Gradient<T> {
         Gradient::new(&self.model, SHAPE, shards, self.coef, recompute)
     }
-    fn compute(
-        &self, p: &Params<f64>, shards: usize, recompute: bool,
-    ) -> (Losses<f64>, ParamGrads<f64>) {
+    fn compute<T: Real>(
+        &self, p: &Params<T>, shards: usize, recompute: bool,
+    ) -> (Losses<T>, ParamGrads<T>) {
         let mut gradient = self.gradient(shards, recompute);
         let (losses, dp) = gradient.compute(&self.model, p, BATCH);
         (losses, dp.clone())
@@ -86,11 +86,25 @@ impl Function for Whole {
         let choices = gradient.acts().flat_map(|a| a.blocks.iter().map(chosen));
         (vec![losses.total], choices.collect::<Vec<_>>().concat())
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let p = self.model.layout.zeros::<f64>().like(x.concat());
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
         let (_, dp) = self.compute(&p, 1, false);
-        let scaled = dp.data.iter().map(|g| dy[0] * g);
+        let scaled = dp.data.iter().map(|&g| dy[0] * g);
         self.split(&scaled.collect::<Vec<_>>())
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
+        let mut gradient = self.gradient(1, false);
+        gradient.losses(&self.model, &p, BATCH);
+        let blocks = gradient.acts().flat_map(|a| &a.blocks);
+        let each = blocks.map(<Block>::branches);
+        // taken where any of the blocks takes it
+        let either = |mut all: Vec<_>, one: Vec<(&'static str, bool)>| {
+            let both = all.iter_mut().zip(one);
+            both.for_each(|(all, one): (&mut (_, bool), _)| all.1 |= one.1);
+            all
+        };
+        each.reduce(either).unwrap_or_default()
     }
 }
 

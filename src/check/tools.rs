@@ -7,6 +7,7 @@ use crate::gradcheck::{
 };
 use crate::layer::{Layer, Shape};
 use crate::params::{Builder, Layout, Param, Params};
+use crate::real::Real;
 use crate::rng::Rng;
 
 /// The proof of one equation.
@@ -54,7 +55,7 @@ pub(super) fn formula(what: &str, got: &[f64], want: &[f64]) -> Report {
 /// T7: an error that is 0 but for rounding.
 pub(super) fn invariant(what: &str, error: f64, bound: f64) -> Report {
     let measures = vec![Measure::invariant(what, error, bound)];
-    Report { measures, choices: vec![] }
+    Report { measures, ..Report::default() }
 }
 /// T7: something that holds or does not.
 pub(super) fn fact(what: &str, holds: bool) -> Report {
@@ -68,10 +69,10 @@ pub(super) fn sum(x: impl IntoIterator<Item = f64>) -> f64 {
     x.into_iter().sum()
 }
 /// What `f` adds to n numbers that are not 0 before.
-pub(super) fn added(n: usize, f: impl FnOnce(&mut [f64])) -> Vec<f64> {
-    let mut x = vec![1.0; n];
+pub(super) fn added<T: Real>(n: usize, f: impl FnOnce(&mut [T])) -> Vec<T> {
+    let mut x = vec![T::ONE; n];
     f(&mut x);
-    x.iter().map(|x| x - 1.0).collect()
+    x.iter().map(|&x| x - T::ONE).collect()
 }
 /// The largest |x|; NaN if there is one.
 pub(super) fn worst(x: impl IntoIterator<Item = f64>) -> f64 {

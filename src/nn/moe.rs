@@ -258,6 +258,9 @@ impl<R: Route> Layer for Moe<R> {
     fn choices<T: Real>(a: &MoeActs<T, R>) -> &[usize] {
         R::choices(&a.router)
     }
+    fn branches<T: Real>(a: &MoeActs<T, R>) -> Vec<(&'static str, bool)> {
+        R::branches(&a.router)
+    }
     fn context<T: Real>(a: &mut MoeActs<T, R>, c: Context) {
         R::context(&mut a.router, c);
     }

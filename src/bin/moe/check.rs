@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 /// The equations, as they were when the program was built.
 const EQUATIONS: &str = include_str!("../../../equations.toml");
-const RUNGS: [Rung; 6] =
-    [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T5, Rung::T7];
+const RUNGS: [Rung; 7] =
+    [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T5, Rung::T7, Rung::T10];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -24,6 +24,7 @@ Rungs:
   T4  the error of a difference falls a hundredfold with a tenfold step
   T5  fast f32 kernels against their plain twins, on this CPU's instructions
   T7  formulas evaluated literally, and invariants
+  T10 every tensor over a finite field, where both sides are equal or not
 
 Examples:
   moe check                 every equation; exit 1 if any bound is broken
@@ -165,6 +166,8 @@ fn table(
     text = format!("{}\n", text.trim_end());
     for o in outcomes {
         let cell = |r| match o.worst(r) {
+            Some(m) if r == Rung::T10 && m.holds() => "exact".into(),
+            Some(_) if r == Rung::T10 => "not equal".into(),
             Some(m) if m.bound == 0.0 => format!("{:.0e}/0", m.error),
             Some(m) => format!("{:.1e}/{:.0e}", m.error, m.bound),
             None => String::new(),
