@@ -14,6 +14,7 @@ use crate::params::{Builder, Layout, ParamGrads, Params, Role};
 use crate::real::{Dual, Real};
 use crate::rng::Rng;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// h, the step of central differences: near u^{1/3}, where the sum of
@@ -64,6 +65,14 @@ impl Measure {
     pub fn invariant(what: impl fmt::Display, error: f64, bound: f64) -> Self {
         let (what, detail) = (what.to_string(), String::new());
         Self { rung: Rung::T7, what, error, bound, detail }
+    }
+    /// T10: whether two things are equal over the field, and how that was seen.
+    pub fn equality(
+        what: impl fmt::Display, equal: bool, detail: &str,
+    ) -> Self {
+        let error = if equal { 0.0 } else { 1.0 };
+        let (what, detail) = (what.to_string(), detail.to_string());
+        Self { rung: Rung::T10, what, error, bound: 0.0, detail }
     }
     /// Whether the error is a number and within the bound.
     pub fn holds(&self) -> bool {
@@ -391,7 +400,7 @@ pub fn exact<F: Function>(
 /// [`exact`], and what `more` says at each draw that is measured.
 fn exact_and<F: Function>(
     f: &F, names: &[String], lens: &[usize], seed: u64,
-    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<(String, String)>,
+    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
 ) -> Report {
     let mut report = Report::default();
     let run = || in_field(f, names, lens, seed, more);
@@ -412,84 +421,90 @@ fn exact_and<F: Function>(
 }
 fn in_field<F: Function>(
     f: &F, names: &[String], lens: &[usize], seed: u64,
-    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<(String, String)>,
+    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
 ) -> Vec<Measure> {
     let mut rng = Rng::named(seed, "field");
     let mut uniform = |n| -> Vec<Field> {
         (0..n).map(|_| Field::new(rng.bits64())).collect()
     };
-    let mut faults: Vec<(String, String)> = vec![];
+    let mut faults: Vec<Fault> = vec![];
     let mut missing: Option<Vec<&str>> = None;
     let mut measured = 0;
     for draw in 1..=DRAWS {
         let x: Vec<Vec<Field>> = lens.iter().map(|&n| uniform(n)).collect();
         let branches = f.branches(&x);
-        let names_of = |taken: bool| -> Vec<&str> {
-            let those = branches.iter().filter(|b| b.1 || !taken);
-            those.map(|b| b.0).collect()
-        };
-        let taken = names_of(true);
-        let missing = missing.get_or_insert_with(|| names_of(false));
+        let all = || branches.iter().map(|b| b.0).collect();
+        let missing = missing.get_or_insert_with(all);
         let before = missing.len();
-        missing.retain(|b| !taken.contains(b));
+        missing.retain(|&b| !branches.contains(&(b, true)));
         if measured >= MEASURED && missing.len() == before {
             continue;
         }
         measured += 1;
         let dy = uniform(f.forward(&x).0.len());
-        let at = match taken.join(", ") {
-            taken if taken.is_empty() => format!("seed {seed}, draw {draw}"),
-            taken => format!("seed {seed}, draw {draw}: {taken}"),
-        };
         let dx = f.backward(&x, &dy);
+        let mut found = vec![];
         for (i, name) in names.iter().enumerate() {
             let u = uniform(lens[i]);
-            if let Some(fault) = unequal(f, i, &x, &dx[i], &dy, &u) {
-                faults.push((name.clone(), format!("{fault}; {at}")));
+            if faults.iter().all(|fault| fault.what != *name) {
+                let first = faults.len() + found.len() < 2;
+                let (x, dx) = (&x, &dx[i]);
+                let why = unequal(f, x, i, [dx, &dy, &u], first);
+                let what = || name.clone();
+                found.extend(why.map(|why| Fault { what: what(), why }));
             }
         }
-        let more = more(&x, &dy).into_iter();
-        faults.extend(more.map(|(what, why)| (what, format!("{why}; {at}"))));
+        found.extend(more(&x, &dy));
+        let taken = branches.iter().filter(|b| b.1).map(|b| b.0);
+        let taken = taken.collect::<Vec<_>>().join(", ");
+        for fault in &mut found {
+            fault.why += &format!("; seed {seed}, draw {draw}");
+            if !taken.is_empty() {
+                fault.why += &format!(", with {taken}");
+            }
+        }
+        faults.extend(found);
         if missing.is_empty() && measured >= MEASURED {
             break;
         }
     }
-    let passes = match degree(f, lens) {
-        None => HASHED.to_string(),
-        Some((degree, roots)) => format!(
-            "a wrong one passes with a chance of at most {:.0e} at each of \
-             {measured} points (degree {degree}, roots {roots})",
-            chance(degree, roots)
-        ),
-    };
-    let named = names.iter().cloned().chain([AGAIN.to_string()]);
-    let mut measures: Vec<Measure> = named
-        .filter_map(|what| {
-            let fault = faults.iter().find(|fault| fault.0 == what);
-            if fault.is_none() && what == AGAIN {
-                return None;
-            }
-            let detail = fault.map_or_else(|| passes.clone(), |f| f.1.clone());
-            let error = if fault.is_some() { 1.0 } else { 0.0 };
-            let bound = 0.0;
-            Some(Measure { rung: Rung::T10, what, error, bound, detail })
-        })
-        .collect();
-    let missing = missing.unwrap_or_default();
-    if !missing.is_empty() {
-        measures.push(Measure {
-            rung: Rung::T10,
+    if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+        let missing = missing.join(", ");
+        faults.push(Fault {
             what: "branches".into(),
-            error: 1.0,
-            bound: 0.0,
-            detail: format!(
-                "none of {DRAWS} draws (seed {seed}) took: {}; choose a shape \
-                 that is smaller",
-                missing.join(", ")
+            why: format!(
+                "none of {DRAWS} draws of seed {seed} had {missing}: choose \
+                 smaller sizes"
             ),
         });
     }
-    measures
+    let passes = what_passes(f, lens);
+    let right = names.iter().filter(|&n| faults.iter().all(|f| f.what != *n));
+    let right = right.map(|n| Measure::equality(n, true, &passes));
+    let wrong =
+        faults.iter().map(|f| Measure::equality(&f.what, false, &f.why));
+    wrong.chain(right).collect()
+}
+/// Something that is not equal.
+struct Fault {
+    /// A tensor, or another name.
+    what: String,
+    why: String,
+}
+/// How improbable it is that a wrong backward passes, in words.
+fn what_passes<F: Function>(f: &F, lens: &[usize]) -> String {
+    match degree(f, lens) {
+        None => HASHED.into(),
+        Some((degree, roots)) => format!(
+            "degree {degree}{}: a wrong one passes with a chance of at most \
+             {:.0e}",
+            match roots {
+                0 => String::new(),
+                roots => format!(", roots {roots}"),
+            },
+            chance(degree, roots)
+        ),
+    }
 }
 /// x + u·ε where `i` is the input that moves.
 fn moved<T: Real>(x: &[Vec<T>], i: usize, u: &[T]) -> Vec<Vec<Dual<T>>> {
@@ -499,10 +514,10 @@ fn moved<T: Real>(x: &[Vec<T>], i: usize, u: &[T]) -> Vec<Vec<Dual<T>>> {
     };
     x.iter().enumerate().map(input).collect()
 }
-/// What is not equal, if anything is, for the input i: both sides, and the
-/// first element that is wrong.
+/// What is not equal, if anything is, for the input i: both sides, and if
+/// `where_` is asked for, the first element that is wrong.
 fn unequal<F: Function>(
-    f: &F, i: usize, x: &[Vec<Field>], dx: &[Field], dy: &[Field], u: &[Field],
+    f: &F, x: &[Vec<Field>], i: usize, [dx, dy, u]: [&[Field]; 3], where_: bool,
 ) -> Option<String> {
     let sides = |u: &[Field]| -> [Field; 2] {
         let (y, _) = f.forward(&moved(x, i, u));
@@ -515,12 +530,16 @@ fn unequal<F: Function>(
     if forward == reverse {
         return None;
     }
+    let both = format!("⟨ȳ, J·u⟩ = {forward}, ⟨x̄, u⟩ = {reverse} mod 2⁶¹ − 1");
+    if !where_ {
+        return Some(both);
+    }
     // One half of the elements is wrong by itself, and of these one half, …
     let mut wrong = 0..u.len();
-    let among = |range: std::ops::Range<usize>| {
-        let part =
-            |k: usize| if range.contains(&k) { u[k] } else { Field::ZERO };
-        (0..u.len()).map(part).collect::<Vec<_>>()
+    let among = |range: Range<usize>| -> Vec<Field> {
+        let u = u.iter().enumerate();
+        let part = |(k, &u)| if range.contains(&k) { u } else { Field::ZERO };
+        u.map(part).collect()
     };
     while wrong.len() > 1 {
         let middle = wrong.start + wrong.len() / 2;
@@ -531,29 +550,25 @@ fn unequal<F: Function>(
         };
     }
     let at = wrong.start;
-    let [numeric, _] = sides(&among(at..at + 1)).map(|side| side / u[at]);
-    Some(format!(
-        "⟨ȳ, J·u⟩ = {forward}, ⟨x̄, u⟩ = {reverse} modulo 2⁶¹ − 1; first wrong \
-         at [{at}]: analytic {}, right {numeric}, ratio {}",
-        dx[at],
-        ratio(dx[at] / numeric)
-    ))
+    let [right, _] = sides(&among(at..at + 1)).map(|side| side / u[at]);
+    let ratio = match right == Field::ZERO {
+        true => "right 0".into(),
+        false => format!("ratio {}", ratio(dx[at] / right)),
+    };
+    Some(format!("{both}; first wrong at [{at}]: {ratio}"))
 }
 /// A ratio as a small fraction, if it is one, with what that usually means.
 fn ratio(r: Field) -> String {
+    let whole = |m: i32| Field::of(m.into());
     for n in 1..=64 {
-        for sign in [1.0, -1.0] {
-            let m = r * Field::of(sign * n as f64);
-            let whole = (0..=64).find(|&m_| m == Field::of(m_ as f64));
-            if let Some(m) = whole {
-                let m = sign * m as f64;
-                let fraction =
-                    if n == 1 { m.to_string() } else { format!("{m}/{n}") };
-                return format!("{fraction} ({})", hint(m / n as f64 + 0.0));
-            }
+        let found = (-64..=64).find(|&m| whole(m) == r * whole(n));
+        if let Some(m) = found {
+            let over = if n == 1 { String::new() } else { format!("/{n}") };
+            let hint = hint(f64::from(m) / f64::from(n));
+            return format!("{m}{over} ({hint})");
         }
     }
-    format!("{r} ({})", hint(f64::INFINITY))
+    "no small fraction: a wrong or missing term, or a rounded constant".into()
 }
 /// The degree of ⟨ȳ, J·u⟩ − ⟨x̄, u⟩ in all that is drawn, and how many roots
 /// occur; none if exp or ln do.
@@ -697,21 +712,20 @@ impl<L: Layer> Whole<L> {
         }
     }
     /// [`Whole::again`] over the field: each tensor that is not equal.
-    fn again_in_field(
-        &self, x: &[Vec<Field>], dy: &[Field],
-    ) -> Vec<(String, String)> {
+    fn again_in_field(&self, x: &[Vec<Field>], dy: &[Field]) -> Vec<Fault> {
         let [dx, last, dp, twice] = self.again(x, dy);
-        let mut faults = vec![];
+        let mut whys = vec![];
         if dx != last {
-            faults.push("x: dx must be set".to_string());
+            whys.push("x: dx must be set".to_string());
         }
         for e in &self.layout.entries {
             let range = e.param.range();
             if dp[range.clone()] != twice[range] {
-                faults.push(format!("{}: dp must be added to", e.name));
+                whys.push(format!("{}: dp must be added to", e.name));
             }
         }
-        faults.into_iter().map(|why| (AGAIN.to_string(), why)).collect()
+        let fault = |why| Fault { what: AGAIN.into(), why };
+        whys.into_iter().map(fault).collect()
     }
 }
 impl<L: Layer> Function for Whole<L> {

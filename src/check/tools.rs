@@ -20,6 +20,15 @@ pub struct Check {
     /// The equations that it is composed of. Where one of them is wrong, this
     /// one is too, and the fault is to be sought there.
     pub of: &'static [&'static str],
+    /// Why it cannot be proven over a finite field; empty where it is, or where
+    /// there is no backward to prove.
+    pub inexact: &'static str,
+}
+impl Check {
+    /// The same check with the reason why it has no T10.
+    pub(super) const fn inexact(self, why: &'static str) -> Self {
+        Self { inexact: why, ..self }
+    }
 }
 /// The check of an equation that stands by itself.
 pub(super) const fn check(id: &'static str, run: fn() -> Report) -> Check {
@@ -29,7 +38,7 @@ pub(super) const fn check(id: &'static str, run: fn() -> Report) -> Check {
 pub(super) const fn composed(
     id: &'static str, run: fn() -> Report, of: &'static [&'static str],
 ) -> Check {
-    Check { id, run, of }
+    Check { id, run, of, inexact: "" }
 }
 
 // Measures ------------------------------------------------------------------

@@ -170,4 +170,11 @@ impl Function for Net {
         let p = self.model.layout.zeros::<T>().like(x.concat());
         self.split(&self.gradient(&p, dy[0]).data)
     }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
+        let (_, choices) = self.loss(&p);
+        let per_block = choices.chunks(choices.len() / self.model.blocks.len());
+        let idle = |c: &[usize]| (0..config().experts).any(|e| !c.contains(&e));
+        vec![("an idle expert", per_block.into_iter().any(idle))]
+    }
 }
