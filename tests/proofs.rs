@@ -11,6 +11,7 @@ mod edit;
 mod wrong;
 
 mod equations;
+mod exact;
 mod files;
 mod generation;
 mod gradients;

@@ -24,7 +24,8 @@ pub(super) const CHECKS: &[Check] = &[
         layer_backward,
         &["rmsnorm-backward", "rmsnorm-backward-gamma"],
     ),
-    composed("rmsnorm-orthogonal", orthogonal, &["rmsnorm-backward"]),
+    composed("rmsnorm-orthogonal", orthogonal, &["rmsnorm-backward"])
+        .inexact("it rests on (√a)² = a, and in the field (√a)² is a or −a"),
 ];
 
 /// RMSNorm of rows of width N, with this ε.

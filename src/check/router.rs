@@ -17,6 +17,10 @@ pub(super) const CHECKS: &[Check] = &[
         "router-short-form",
         short_form,
         &["softmax-backward", "topk-renorm-backward"],
+    )
+    .inexact(
+        "it rests on e^(a + b) = e^a·e^b, and the field has only one law \
+              of exp, e^(a + ln b) = e^a·b",
     ),
     composed(
         "router-backward",

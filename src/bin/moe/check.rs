@@ -60,6 +60,10 @@ impl Outcome {
     fn holds(&self) -> bool {
         self.report.as_ref().is_ok_and(Report::holds)
     }
+    /// Whether the report says why something is not measured.
+    fn inexact(&self) -> bool {
+        self.report.as_ref().is_ok_and(|r| !r.unmeasured.is_empty())
+    }
     fn worst(&self, rung: Rung) -> Option<&Measure> {
         self.report.as_ref().ok()?.worst(rung)
     }
@@ -142,6 +146,7 @@ fn as_json(
         "holds": o.holds(),
         "rests_on": if o.holds() { vec![] } else { o.rests_on(broken) },
         "rungs": RUNGS.iter().filter_map(rung).collect::<Vec<_>>(),
+        "unmeasured": o.report.as_ref().map_or(&[][..], |r| &r.unmeasured),
         "panic": o.report.as_ref().err(),
     })
 }
@@ -170,12 +175,20 @@ fn table(
             Some(_) if r == Rung::T10 => "not equal".into(),
             Some(m) if m.bound == 0.0 => format!("{:.0e}/0", m.error),
             Some(m) => format!("{:.1e}/{:.0e}", m.error, m.bound),
+            None if r == Rung::T10 && o.inexact() => "-".into(),
             None => String::new(),
         };
         let cells = RUNGS.map(|r| format!("{:<16}", cell(r))).concat();
         let verdict = if o.holds() { "" } else { " FAILS" };
         let line = format!("{:<id$}{:<file$}{cells}", o.check.id, code(o));
         text += &format!("{}{verdict}\n", line.trim_end());
+    }
+    let reports = outcomes.iter().filter_map(|o| {
+        let report = o.report.as_ref().ok()?;
+        Some((o.check.id, report.unmeasured.as_slice()))
+    });
+    for (id, lines) in reports.filter(|(_, lines)| !lines.is_empty()) {
+        text += &format!("\n{id}: {}", lines.join("; "));
     }
     for o in outcomes.iter().filter(|o| !o.holds()) {
         text += &format!("\n{}\n", o.explain(broken));
