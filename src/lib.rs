@@ -2,7 +2,8 @@
 //! Transformer on the CPU, forward and backward, with no autograd.
 //!
 //! Every gradient is derived on paper, in the book, and proven by tests:
-//! against central differences, against dual numbers, against PyTorch.
+//! against central differences, against dual numbers, over a finite field
+//! with `==`, against PyTorch.
 //!
 //! # Letters
 //!

@@ -34,12 +34,12 @@ const AGAIN: &str = "backward again on used buffers";
 
 /// At which an expert is idle in the block.
 const SEED: u64 = 1;
-/// T1 and T2 of the block, and backward a second time.
+/// T1, T2 and T10 of the block, and backward a second time.
 fn of_block(wrong: &[Mistake]) -> Report {
     let build = |b: Builder| Twin::new(b, &config(), wrong);
     layer(build, Shape { batch: 2, time: 3 }, config().hidden, SEED)
 }
-/// T2 and T3 of the whole model, and T4.
+/// T2, T3 and T10 of the whole model, and T4.
 fn of_model(wrong: &[Mistake], slips: &[Slip]) -> Report {
     let net = Net::new(ALL, wrong, slips);
     let x = net.split(&net.params().data);

@@ -43,13 +43,13 @@ pub(super) const fn composed(
 
 // Measures ------------------------------------------------------------------
 
-/// T1 and T2 of a function on its named inputs.
+/// T1, T2 and T10 of a function on its named inputs.
 pub(super) fn proof<F: Function>(f: &F, inputs: &[(&str, Vec<f64>)]) -> Report {
     let names: Vec<String> = inputs.iter().map(|i| i.0.to_string()).collect();
     let x = inputs.iter().map(|i| i.1.clone()).collect();
     measure(f, &names, x, Plan::LAYER)
 }
-/// The proof of a layer with rows of width [`D`]: T1 and T2 at `shape` and at
+/// The proof of a layer with rows of width [`D`]: T1, T2 and T10 at `shape` and at
 /// one token a sequence.
 pub(super) fn layer_proof<L: Layer>(
     build: impl Fn(Builder) -> L, shape: Shape,
