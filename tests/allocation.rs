@@ -128,7 +128,8 @@ fn each_part_is_known_before() {
         let near = |part: &str, said: u64, taken: usize| {
             println!("{what}, {part}: {said} said, {taken} taken");
             let rest = taken.abs_diff(said as usize);
-            assert!(rest < 10_000, "{what}, {part}: off by {rest}");
+            let most = 5_000 + taken / 1000;
+            assert!(rest < most, "{what}, {part}: off by {rest}");
         };
         let (taken, _p) = bytes(|| m.init::<f32>(0));
         near("weights", said.weights, taken);

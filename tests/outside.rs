@@ -76,7 +76,7 @@ impl Layer for Previous {
         dx.fill(T::ZERO);
         let dc = &mut dp.write(self.c)[0];
         for (i, &dy) in g.y.iter().enumerate() {
-            if i / D % a.time > 0 {
+            if !(i / D).is_multiple_of(a.time) {
                 // y[t] = c·x[t − 1]
                 dx[i - D] = p[self.c][0] * dy;
                 *dc += x[i - D] * dy;
@@ -290,10 +290,12 @@ fn trainer() -> OwnTrainer {
             }
         }
         for totals in s.totals() {
-            assert_eq!(totals.other, [("rows of one step", 64.0)]);
+            let rows = ("rows of one step", 64.0);
+            assert_eq!(totals.other, [rows], "over all shards");
         }
         let told = |c: Context| c.training && c.step == s.step;
-        assert!(s.acts().all(|a| told(a.blocks[0].attention.seen)));
+        let all = s.acts().all(|a| told(a.blocks[0].attention.seen));
+        assert!(all, "each pass is told what it is for");
     });
     t
 }

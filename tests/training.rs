@@ -252,6 +252,61 @@ fn resume_wants_the_same_run() {
     fails(r, "the text is 400 bytes, SHA-256 ");
 }
 
+/// Not moved, not decayed, not in the norm; with its own initial value, and
+/// resumed as it was.
+#[test]
+fn what_is_frozen_stays() {
+    let frozen = |names: &[&str]| {
+        let mut m = model();
+        for name in names {
+            assert!(m.layout.freeze(name) > 0, "{name}");
+        }
+        Trainer::new(m, text(), options()).unwrap()
+    };
+    let mut t = frozen(&["embed", "layers.0", "layers.1.moe.router.w"]);
+    let first = model().init::<f32>(options().seed);
+    let file = dir("frozen").join(checkpoint::FILE);
+    for step in 0..3 {
+        t.step().unwrap();
+        if step == 1 {
+            t.save(&file).unwrap();
+        }
+    }
+    for e in &t.model.layout.entries {
+        let same = t.params[e.param] == first[e.param];
+        assert_eq!(same, e.frozen, "{}", e.name);
+    }
+    assert_eq!(t.model.layout.freeze("layers.0.norm"), 0, "no such name");
+    let mut again = frozen(&["embed", "layers.0", "layers.1.moe.router.w"]);
+    again.restore(Checkpoint::read(&file).unwrap()).unwrap();
+    again.step().unwrap();
+    assert!(again.params == t.params, "resumed to the bit");
+    // The norm of one parameter alone is that of its part of the gradient.
+    let rest = ["embed", "layers", "norm"];
+    let (mut head, mut all) = (frozen(&rest), frozen(&[]));
+    let norm = head.step().unwrap().grad_norm;
+    all.after_step(move |s| {
+        let of_head = &s.grads()[s.model.head.w];
+        let want: f32 = of_head.iter().map(|g| g * g).sum();
+        let off = norm / f64::from(want.sqrt()) - 1.0;
+        assert!(off.abs() < 1e-5, "{norm} for {want}");
+    });
+    assert!(all.step().unwrap().grad_norm > 1.1 * norm, "there is more");
+}
+
+#[test]
+fn there_is_no_step_past_the_last() {
+    let file = dir("past").join(checkpoint::FILE);
+    let mut t = trainer(Options { steps: 2, ..options() });
+    t.step().unwrap();
+    t.step().unwrap();
+    let theta = t.params.clone();
+    fails(t.step(), "the step is 3, but the run has 2; ");
+    assert!(t.params == theta && t.steps_done() == 2, "nothing moved");
+    t.save(&file).unwrap();
+    Checkpoint::read(&file).unwrap();
+}
+
 #[test]
 fn a_damaged_checkpoint_is_one_line() {
     let file = dir("damaged").join(checkpoint::FILE);

@@ -150,13 +150,14 @@ fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
 
 /// The command runs a program of this project.
 fn program(root: &Path, command: &str) -> Result<()> {
-    let manifest = registry::read(root, "Cargo.toml")?;
     let words: Vec<&str> = command.split_whitespace().collect();
-    let (kind, name) = match words[..] {
+    let (kind, name, manifest) = match words[..] {
         ["cargo", "run", "--release", "--example", name, ..] => {
-            ("example", name)
+            ("example", name, "Cargo.toml")
         }
-        ["cargo", "run", "--release", "--", ..] => ("bin", "moe"),
+        ["cargo", "run", "--release", "--", ..] => {
+            ("bin", "moe", "src/bin/moe/Cargo.toml")
+        }
         _ => bail!(
             "`# command: {command}` runs no program of this project; write \
              `cargo run --release -- …`, with `--example NAME` for an example"
@@ -165,8 +166,8 @@ fn program(root: &Path, command: &str) -> Result<()> {
     let name = regex::escape(name);
     let entry = format!(r#"\[\[{kind}\]\][^\[]*\bname = "{name}""#);
     ensure!(
-        Regex::new(&entry)?.is_match(&manifest),
-        "`# command: {command}`: Cargo.toml names no such {kind}; correct the \
+        Regex::new(&entry)?.is_match(&registry::read(root, manifest)?),
+        "`# command: {command}`: {manifest} names no such {kind}; correct the \
          command, or take the figure away"
     );
     Ok(())

@@ -301,9 +301,11 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
         let page = cfg!(all(target_arch = "wasm32", target_os = "unknown"));
         let start = (!page).then(Instant::now);
         let (step, steps) = (self.done + 1, self.options.steps);
-        let cure = "begin a new run with more steps";
-        let most = format!("the run has {steps}, and the schedule ends there");
-        rule(step <= steps, "the step", step, most, cure)?;
+        if step > steps {
+            let most = format!("the run has {steps}; the schedule ends there");
+            let cure = "begin a new run with more steps";
+            return Err(Error::input("the step", step, most, cure));
+        }
         self.draw(step);
         let batch = Batch { tokens: &self.tokens, targets: &self.targets };
         let seed = self.options.seed;

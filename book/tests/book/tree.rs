@@ -30,7 +30,10 @@ impl Tree {
         let own = format!("{REDIRECT}\n\"/01-why.html\" = \"why.html\"\n");
         fs::write(config, format!("{text}{own}"))?;
         // Figures name the programs that made them.
-        copy(&book.join("../Cargo.toml"), &tree.root().join("Cargo.toml"))?;
+        for manifest in ["Cargo.toml", "src/bin/moe/Cargo.toml"] {
+            let to = tree.root().join(manifest);
+            copy(&book.join("..").join(manifest), &to)?;
+        }
         figures::draw_all(tree.root())?;
         Ok(tree)
     }

@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::fmt;
+use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
@@ -81,7 +82,7 @@ impl<T> Buffer<T> {
         }
         let layout = Self::layout(len);
         if layout.size() == 0 {
-            return Self { at: NonNull::dangling(), len };
+            return Self { len, ..Self::default() };
         }
         // SAFETY: the size is not 0.
         let Some(at) = NonNull::new(unsafe { alloc(layout) }.cast::<T>())
@@ -115,7 +116,8 @@ impl<T> Drop for Buffer<T> {
 impl<T> Default for Buffer<T> {
     /// No values.
     fn default() -> Self {
-        Self { at: NonNull::dangling(), len: 0 }
+        let nowhere = const { NonZero::new(ALIGN).unwrap() };
+        Self { at: NonNull::without_provenance(nowhere), len: 0 }
     }
 }
 impl<T> Deref for Buffer<T> {
