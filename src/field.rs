@@ -209,7 +209,7 @@ impl Div for Field {
 rest!(Field);
 
 /// What unwinds from [`Real::f64`] of a [`Field`]: the code that asked for the
-/// value as an `f64`, of which there is none.
+/// value as an `f64`, of which there is none. Where panics abort, so does this.
 #[derive(Debug)]
 pub struct NoValue(pub &'static Location<'static>);
 

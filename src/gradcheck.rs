@@ -209,6 +209,11 @@ pub trait Function {
     fn branches<T: Real>(&self, _: &[Vec<T>]) -> Vec<(&'static str, bool)> {
         vec![]
     }
+    /// The law that backward rests on and a finite field does not have; see
+    /// [`Layer::law`].
+    fn law(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// How a [`Function`] is measured.
@@ -390,8 +395,8 @@ const HASHED: &str = "exp and ln occur: assumed is that their values at \
 /// A right backward never fails. A wrong one passes with a probability that is
 /// in the measure's words: of at most degree/p, see [`chance`].
 ///
-/// A function that calls [`Real::f64`] has no such proof; the report then says
-/// so, and where.
+/// A function that calls [`Real::f64`] has no such proof, and none that names a
+/// [`Function::law`]; the report then says so.
 pub fn exact<F: Function>(
     f: &F, names: &[String], lens: &[usize], seed: u64,
 ) -> Report {
@@ -403,6 +408,13 @@ fn exact_and<F: Function>(
     more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
 ) -> Report {
     let mut report = Report::default();
+    if let Some(law) = f.law() {
+        report.unmeasured = vec![format!(
+            "T10: not measured: backward rests on {law}, which does not hold \
+             in a finite field"
+        )];
+        return report;
+    }
     let run = || in_field(f, names, lens, seed, more);
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(measures) => report.measures = measures,
@@ -754,6 +766,9 @@ impl<L: Layer> Function for Whole<L> {
         let mut a = self.layer.acts(self.shape);
         self.layer.forward(&self.params(x), &x[0], &mut a);
         L::branches(&a)
+    }
+    fn law(&self) -> Option<&'static str> {
+        self.layer.law()
     }
 }
 

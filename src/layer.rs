@@ -55,6 +55,13 @@ pub trait Layer: Send + Sync {
         vec![]
     }
 
+    /// The law of exp, ln or √ that backward rests on, if it does on one that
+    /// [`Field`](crate::field::Field) does not have, such as e^{a+b} = e^a·e^b:
+    /// then it has no proof over the field.
+    fn law(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Tells `a`, before each forward pass, what the pass is for. A layer
     /// that draws random numbers keeps it; a layer of layers hands it on.
     fn context<T: Real>(_: &mut Self::Acts<T>, _: Context) {}

@@ -160,6 +160,9 @@ impl<L: Layer> Layer for Nudged<L> {
     fn branches<T: Real>(a: &L::Acts<T>) -> Vec<(&'static str, bool)> {
         L::branches(a)
     }
+    fn law(&self) -> Option<&'static str> {
+        self.layer.law()
+    }
     fn context<T: Real>(a: &mut L::Acts<T>, c: Context) {
         L::context(a, c);
     }
@@ -301,6 +304,37 @@ fn who_asks_for_the_value_is_told_so_and_has_t1_and_t2() {
     let measured = |rung| report.worst(rung).is_some();
     let rungs = [Rung::T1, Rung::T2, Rung::T10].map(measured);
     assert_eq!(rungs, [true, true, false]);
+}
+
+/// ln(1 + e^z), whose derivative is σ(z) because e^z·e^{−z} = 1.
+struct Softplus {
+    says: bool,
+}
+impl Function for Softplus {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        let y = x[0].iter().map(|&z| (T::ONE + z.exp()).ln());
+        (y.collect(), vec![])
+    }
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let sigma = |z: T| T::ONE / (T::ONE + (-z).exp());
+        vec![x[0].iter().zip(dy).map(|(&z, &dy)| dy * sigma(z)).collect()]
+    }
+    fn law(&self) -> Option<&'static str> {
+        self.says.then_some("e^z·e^(−z) = 1")
+    }
+}
+#[test]
+fn who_needs_another_law_says_so() {
+    let proven = |says| {
+        let x = vec![vec![1.5, -0.5, 2.0]];
+        measure(&Softplus { says }, &["x".into()], x, Plan::LAYER)
+    };
+    assert_eq!(broken(&proven(false)), [(Rung::T10, "x")]);
+    let report = proven(true);
+    report.assert("softplus");
+    let said = report.unmeasured.concat();
+    assert!(said.contains("rests on e^z·e^(−z) = 1"), "{said}");
+    assert!(report.worst(Rung::T2).is_some(), "T2 is measured");
 }
 
 #[test]
