@@ -128,6 +128,12 @@ impl<A: Layer, M: Layer> Layer for Block<A, M> {
     fn choices<T: Real>(a: &BlockActs<T, A, M>) -> &[usize] {
         M::choices(&a.moe)
     }
+    fn branches<T: Real>(a: &BlockActs<T, A, M>) -> Vec<(&'static str, bool)> {
+        [A::branches(&a.attention), M::branches(&a.moe)].concat()
+    }
+    fn law(&self) -> Option<&'static str> {
+        self.attention.law().or(self.moe.law())
+    }
     fn context<T: Real>(a: &mut BlockActs<T, A, M>, c: Context) {
         A::context(&mut a.attention, c);
         M::context(&mut a.moe, c);

@@ -1,16 +1,21 @@
 //! Chapter: gradcheck. Any hand-written backward against central differences
-//! (T1) and against dual numbers (T2).
+//! (T1), against dual numbers (T2), and against dual numbers over a finite
+//! field, where nothing is rounded and nothing tolerated (T10).
 //!
-//! Both use a random cotangent ȳ: with ones, the sum of a softmax is constant
-//! and a wrong backward of it passes. Both run in f64, on every tensor by
-//! itself, because a small tensor hides in the norm of a large one.
+//! All use a random cotangent ȳ: with ones, the sum of a softmax is constant
+//! and a wrong backward of it passes. All look at every tensor by itself,
+//! because a small tensor hides in the norm of a large one.
 
+use crate::degree::{Degree, chance};
+use crate::field::{Field, NoValue};
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
 use crate::params::{Builder, Layout, ParamGrads, Params, Role};
 use crate::real::{Dual, Real};
 use crate::rng::Rng;
 use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// h, the step of central differences: near u^{1/3}, where the sum of
 /// truncation and rounding is smallest.
@@ -32,6 +37,8 @@ pub enum Rung {
     T5,
     /// Formulas evaluated literally, and invariants.
     T7,
+    /// The adjoint identity over a finite field: equal, or not.
+    T10,
 }
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -59,6 +66,14 @@ impl Measure {
         let (what, detail) = (what.to_string(), String::new());
         Self { rung: Rung::T7, what, error, bound, detail }
     }
+    /// T10: whether two things are equal over the field, and how that was seen.
+    pub fn equality(
+        what: impl fmt::Display, equal: bool, detail: &str,
+    ) -> Self {
+        let error = if equal { 0.0 } else { 1.0 };
+        let (what, detail) = (what.to_string(), detail.to_string());
+        Self { rung: Rung::T10, what, error, bound: 0.0, detail }
+    }
     /// Whether the error is a number and within the bound.
     pub fn holds(&self) -> bool {
         self.error <= self.bound
@@ -71,6 +86,10 @@ impl Measure {
 impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { rung, what, error, bound, detail } = self;
+        if *rung == Rung::T10 {
+            let verdict = if self.holds() { "exact" } else { "not equal" };
+            return write!(f, "{rung} {what}: {verdict}; {detail}");
+        }
         write!(f, "{rung} {what}: error {error:.1e}, bound {bound:.0e}")?;
         if detail.is_empty() { Ok(()) } else { write!(f, "; {detail}") }
     }
@@ -83,6 +102,8 @@ pub struct Report {
     pub measures: Vec<Measure>,
     /// The discrete choices that the forward pass made.
     pub choices: Vec<usize>,
+    /// What could not be measured, with the reason; a line for each.
+    pub unmeasured: Vec<String>,
 }
 impl Report {
     /// The measure nearest to its bound, or farthest beyond it, of one rung.
@@ -100,6 +121,11 @@ impl Report {
     pub fn and(mut self, other: Report) -> Self {
         self.measures.extend(other.measures);
         self.choices.extend(other.choices);
+        for line in other.unmeasured {
+            if !self.unmeasured.contains(&line) {
+                self.unmeasured.push(line);
+            }
+        }
         self
     }
     /// With the error of a formula or an invariant.
@@ -153,10 +179,15 @@ impl Report {
         }
         lines
     }
+    /// Says on standard error what could not be measured.
+    ///
     /// # Panics
     /// If a bound is broken: says which, with worst element and hint.
     #[track_caller]
     pub fn assert(&self, name: &str) {
+        for line in &self.unmeasured {
+            eprintln!("{name}: {line}");
+        }
         assert!(!self.measures.is_empty(), "{name}: nothing was measured");
         assert!(self.holds(), "{name} does not hold:{}", self.broken());
     }
@@ -164,13 +195,25 @@ impl Report {
 
 /// After the name of a tensor: the rule of its elements.
 const EACH: &str = ", each element";
+/// What a layer's buffers are measured by.
+const AGAIN: &str = "backward again on used buffers";
 
 /// Something with inputs, outputs and a hand-written backward.
 pub trait Function {
     /// All outputs, one after the other, and the discrete choices made.
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>);
     /// The gradient of each input, given those of the outputs.
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>>;
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>>;
+    /// The cases that forward distinguishes, each with whether it comes upon it
+    /// at `x`. T10 draws inputs until it has seen all of them.
+    fn branches<T: Real>(&self, _: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![]
+    }
+    /// The law that backward rests on and a finite field does not have; see
+    /// [`Layer::law`].
+    fn law(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// How a [`Function`] is measured.
@@ -221,18 +264,27 @@ pub fn gap(a: &[f64], b: &[f64]) -> f64 {
 /// each tensor, ‖a − n‖ ≤ 10⁻⁷·(‖a‖ + ‖n‖) + 10⁻¹⁰·√len·max(1, |f|); on T1 each
 /// element besides within 10⁻⁸ + 10⁻⁵·max(|a|, |n|). Dual numbers, for each
 /// tensor with a random direction u: |⟨ȳ, J·u⟩ − ⟨x̄, u⟩| ≤ 10⁻¹²·‖x̄‖·‖u‖.
+/// Then the same over a finite field, at other inputs, with `==`: see [`exact`].
 ///
 /// # Panics
 /// If a step crosses a discrete choice: another seed has to be chosen.
 #[track_caller]
 pub fn measure<F: Function>(
+    f: &F, names: &[String], x: Vec<Vec<f64>>, plan: Plan,
+) -> Report {
+    let lens: Vec<usize> = x.iter().map(Vec::len).collect();
+    in_numbers(f, names, x, plan).and(exact(f, names, &lens, plan.seed))
+}
+/// T1 or T3, and T2.
+#[track_caller]
+fn in_numbers<F: Function>(
     f: &F, names: &[String], mut x: Vec<Vec<f64>>, plan: Plan,
 ) -> Report {
     let mut rng = Rng::named(plan.seed, "gradcheck");
     let (y, choices) = f.forward(&x);
     let dy = normals(y.len(), 1.0, &mut rng);
     let (value, dx) = (dot(&y, &dy), f.backward(&x, &dy));
-    let mut report = Report { measures: vec![], choices: choices.clone() };
+    let mut report = Report { choices: choices.clone(), ..Report::default() };
     for (i, name) in names.iter().enumerate() {
         let at = coordinates(x[i].len(), plan.coordinates, &mut rng);
         let a: Vec<f64> = at.iter().map(|&j| dx[i][j]).collect();
@@ -312,12 +364,7 @@ fn adjoint<F: Function>(
     rng: &mut Rng,
 ) -> Measure {
     let u = normals(dx.len(), 1.0, rng);
-    let dual = |(j, x): (usize, &Vec<f64>)| -> Vec<Dual> {
-        let along = |k: usize| if j == i { u[k] } else { 0.0 };
-        (0..x.len()).map(|k| Dual { v: x[k], d: along(k) }).collect()
-    };
-    let xd: Vec<Vec<Dual>> = x.iter().enumerate().map(dual).collect();
-    let (y, _) = f.forward(&xd);
+    let (y, _) = f.forward(&moved(x, i, &u));
     let forward: f64 = y.iter().zip(dy).map(|(y, dy)| y.d * dy).sum();
     let reverse = dot(dx, &u);
     let scale = (dot(dx, dx) * dot(&u, &u)).sqrt();
@@ -327,6 +374,236 @@ fn adjoint<F: Function>(
     let detail = format!("⟨ȳ, J·u⟩ = {forward:.6e}, ⟨x̄, u⟩ = {reverse:.6e}");
     Measure { rung: Rung::T2, what: name.into(), error, bound: 1e-12, detail }
 }
+// T10 ------------------------------------------------------------------------
+
+/// How often T10 draws inputs until every branch was taken.
+pub const DRAWS: usize = 1000;
+/// How many of them it measures at least. One is enough but for a backward that
+/// takes (√a)² for a, which may be right at a point by chance.
+const MEASURED: usize = 2;
+/// What a wrong backward would have to meet where exp or ln occur.
+const HASHED: &str = "exp and ln occur: assumed is that their values at \
+                      different arguments are independent";
+
+/// T10: ⟨ȳ, J·u⟩ = ⟨x̄, u⟩ over the field of 2⁶¹ − 1 elements, for each tensor
+/// with a direction of its own; inputs, cotangent and directions are uniform.
+///
+/// `names` and `lens` are those of the inputs. Draws again until every branch
+/// that [`Function::branches`] names was taken, and measures each draw that
+/// takes a new one.
+///
+/// A right backward never fails. A wrong one passes with a probability that is
+/// in the measure's words: of at most degree/p, see [`chance`].
+///
+/// A function that calls [`Real::f64`] has no such proof, and none that names a
+/// [`Function::law`]; the report then says so.
+pub fn exact<F: Function>(
+    f: &F, names: &[String], lens: &[usize], seed: u64,
+) -> Report {
+    exact_and(f, names, lens, seed, |_, _| vec![])
+}
+/// [`exact`], and what `more` says at each draw that is measured.
+fn exact_and<F: Function>(
+    f: &F, names: &[String], lens: &[usize], seed: u64,
+    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
+) -> Report {
+    let mut report = Report::default();
+    if let Some(law) = f.law() {
+        report.unmeasured = vec![format!(
+            "T10: not measured: backward rests on {law}, which does not hold \
+             in a finite field"
+        )];
+        return report;
+    }
+    let run = || in_field(f, names, lens, seed, more);
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(measures) => report.measures = measures,
+        Err(cause) => match cause.downcast::<NoValue>() {
+            Ok(at) => {
+                report.unmeasured = vec![format!(
+                    "T10: not measured: `f64()` was called on a value, at {}; an \
+                 element of a finite field has none",
+                    at.0
+                )]
+            }
+            Err(other) => resume_unwind(other),
+        },
+    }
+    report
+}
+fn in_field<F: Function>(
+    f: &F, names: &[String], lens: &[usize], seed: u64,
+    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
+) -> Vec<Measure> {
+    let mut rng = Rng::named(seed, "field");
+    let mut uniform = |n| -> Vec<Field> {
+        (0..n).map(|_| Field::new(rng.bits64())).collect()
+    };
+    let mut faults: Vec<Fault> = vec![];
+    let mut missing: Option<Vec<&str>> = None;
+    let mut measured = 0;
+    for draw in 1..=DRAWS {
+        let x: Vec<Vec<Field>> = lens.iter().map(|&n| uniform(n)).collect();
+        let branches = f.branches(&x);
+        let all = || branches.iter().map(|b| b.0).collect();
+        let missing = missing.get_or_insert_with(all);
+        let before = missing.len();
+        missing.retain(|&b| !branches.contains(&(b, true)));
+        if measured >= MEASURED && missing.len() == before {
+            continue;
+        }
+        measured += 1;
+        let dy = uniform(f.forward(&x).0.len());
+        let dx = f.backward(&x, &dy);
+        let mut found = vec![];
+        for (i, name) in names.iter().enumerate() {
+            let u = uniform(lens[i]);
+            if faults.iter().all(|fault| fault.what != *name) {
+                let first = faults.len() + found.len() < 2;
+                let (x, dx) = (&x, &dx[i]);
+                let why = unequal(f, x, i, [dx, &dy, &u], first);
+                let what = || name.clone();
+                found.extend(why.map(|why| Fault { what: what(), why }));
+            }
+        }
+        found.extend(more(&x, &dy));
+        let taken = branches.iter().filter(|b| b.1).map(|b| b.0);
+        let taken = taken.collect::<Vec<_>>().join(", ");
+        for fault in &mut found {
+            fault.why += &format!("; seed {seed}, draw {draw}");
+            if !taken.is_empty() {
+                fault.why += &format!(", with {taken}");
+            }
+        }
+        faults.extend(found);
+        if missing.is_empty() && measured >= MEASURED {
+            break;
+        }
+    }
+    if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+        let missing = missing.join(", ");
+        faults.push(Fault {
+            what: "branches".into(),
+            why: format!(
+                "none of {DRAWS} draws of seed {seed} had {missing}: choose \
+                 smaller sizes"
+            ),
+        });
+    }
+    let passes = what_passes(f, lens);
+    let right = names.iter().filter(|&n| faults.iter().all(|f| f.what != *n));
+    let right = right.map(|n| Measure::equality(n, true, &passes));
+    let wrong =
+        faults.iter().map(|f| Measure::equality(&f.what, false, &f.why));
+    wrong.chain(right).collect()
+}
+/// Something that is not equal.
+struct Fault {
+    /// A tensor, or another name.
+    what: String,
+    why: String,
+}
+/// How improbable it is that a wrong backward passes, in words.
+fn what_passes<F: Function>(f: &F, lens: &[usize]) -> String {
+    match degree(f, lens) {
+        None => HASHED.into(),
+        Some((degree, roots)) => format!(
+            "degree {degree}{}: a wrong one passes with a chance of at most \
+             {:.0e}",
+            match roots {
+                0 => String::new(),
+                roots => format!(", roots {roots}"),
+            },
+            chance(degree, roots)
+        ),
+    }
+}
+/// x + u·ε where `i` is the input that moves.
+fn moved<T: Real>(x: &[Vec<T>], i: usize, u: &[T]) -> Vec<Vec<Dual<T>>> {
+    let input = |(j, x): (usize, &Vec<T>)| {
+        let along = |k: usize| if j == i { u[k] } else { T::ZERO };
+        (0..x.len()).map(|k| Dual { v: x[k], d: along(k) }).collect()
+    };
+    x.iter().enumerate().map(input).collect()
+}
+/// What is not equal, if anything is, for the input i: both sides, and if
+/// `where_` is asked for, the first element that is wrong.
+fn unequal<F: Function>(
+    f: &F, x: &[Vec<Field>], i: usize, [dx, dy, u]: [&[Field]; 3], where_: bool,
+) -> Option<String> {
+    let sides = |u: &[Field]| -> [Field; 2] {
+        let (y, _) = f.forward(&moved(x, i, u));
+        // An output that was not set has a derivative of 0 all the same.
+        let seen = |y: &Dual<Field>| if y.v.is_unset() { y.v } else { y.d };
+        let dy = dy.iter().zip(&y);
+        [dy.map(|(&dy, y)| seen(y) * dy).sum(), dot(dx, u)]
+    };
+    let [forward, reverse] = sides(u);
+    if forward == reverse {
+        return None;
+    }
+    let both = format!("⟨ȳ, J·u⟩ = {forward}, ⟨x̄, u⟩ = {reverse} mod 2⁶¹ − 1");
+    if !where_ {
+        return Some(both);
+    }
+    // One half of the elements is wrong by itself, and of these one half, …
+    let mut wrong = 0..u.len();
+    let among = |range: Range<usize>| -> Vec<Field> {
+        let u = u.iter().enumerate();
+        let part = |(k, &u)| if range.contains(&k) { u } else { Field::ZERO };
+        u.map(part).collect()
+    };
+    while wrong.len() > 1 {
+        let middle = wrong.start + wrong.len() / 2;
+        let [forward, reverse] = sides(&among(wrong.start..middle));
+        wrong = match forward == reverse {
+            true => middle..wrong.end,
+            false => wrong.start..middle,
+        };
+    }
+    let at = wrong.start;
+    let [right, _] = sides(&among(at..at + 1)).map(|side| side / u[at]);
+    let ratio = match right == Field::ZERO {
+        true => "right 0".into(),
+        false => format!("ratio {}", ratio(dx[at] / right)),
+    };
+    Some(format!("{both}; first wrong at [{at}]: {ratio}"))
+}
+/// A ratio as a small fraction, if it is one, with what that usually means.
+fn ratio(r: Field) -> String {
+    let whole = |m: i32| Field::of(m.into());
+    for n in 1..=64 {
+        let found = (-64..=64).find(|&m| whole(m) == r * whole(n));
+        if let Some(m) = found {
+            let over = if n == 1 { String::new() } else { format!("/{n}") };
+            let hint = hint(f64::from(m) / f64::from(n));
+            return format!("{m}{over} ({hint})");
+        }
+    }
+    "no small fraction: a wrong or missing term, or a rounded constant".into()
+}
+/// The degree of ⟨ȳ, J·u⟩ − ⟨x̄, u⟩ in all that is drawn, and how many roots
+/// occur; none if exp or ln do.
+fn degree<F: Function>(f: &F, lens: &[usize]) -> Option<(f64, usize)> {
+    let unknown = |n| (0..n).map(|_| Degree::unknown()).collect::<Vec<_>>();
+    let unknowns = || lens.iter().map(|&n| unknown(n)).collect::<Vec<_>>();
+    let (x, u) = (unknowns(), unknowns());
+    let (y, _) = f.forward(&x);
+    y.iter().copied().sum::<Degree>().degree()?;
+    let dy = unknown(y.len());
+    let both = |(x, u): (&Vec<Degree>, &Vec<Degree>)| {
+        x.iter().zip(u).map(|(&v, &d)| Dual { v, d }).collect::<Vec<_>>()
+    };
+    let (gap, roots) = Degree::counting(|| {
+        let (y, _) = f.forward(&x.iter().zip(&u).map(both).collect::<Vec<_>>());
+        let forward: Degree = y.iter().zip(&dy).map(|(y, &dy)| y.d * dy).sum();
+        let dx = f.backward(&x, &dy);
+        let reverse = dx.iter().zip(&u).map(|(dx, u)| dot(dx, u));
+        forward - reverse.sum::<Degree>()
+    });
+    Some((gap.degree()?, roots))
+}
+
 /// Measures T4 of a function with a single output, at the inputs `x`: along a
 /// random direction of length 1, the error of a difference falls with h²,
 /// whatever the function; where the gradient is wrong it does not fall at all.
@@ -357,7 +634,7 @@ pub fn slope<F: Function>(f: &F, x: &[Vec<f64>], seed: u64) -> Report {
         bound: 10.0,
         detail: format!("errors {large:.2e} and {small:.2e}"),
     };
-    Report { measures: vec![measure], choices: vec![] }
+    Report { measures: vec![measure], ..Report::default() }
 }
 /// What the ratio of an analytic to a numeric gradient usually means.
 ///
@@ -400,7 +677,7 @@ impl<L: Layer> Whole<L> {
         self.layout.zeros::<T>().like(x[1..].concat())
     }
     /// Gradients of the outputs into `g`.
-    fn seed(g: &mut L::Acts<f64>, dy: &[f64]) {
+    fn seed<T: Real>(g: &mut L::Acts<T>, dy: &[T]) {
         let n = L::y(g).len();
         L::y(g).copy_from_slice(&dy[..n]);
         if let Some(totals) = L::totals(g) {
@@ -411,33 +688,56 @@ impl<L: Layer> Whole<L> {
     }
     /// What only a layer can get wrong: buffers that are used again. A second
     /// backward sets dx and doubles dp; after `begin` it sets dp, stale or
-    /// NaN as it may be.
-    fn again(&self, x: &[Vec<f64>], dy: &[f64]) -> Measure {
+    /// NaN as it may be. Returns dx twice, and then twice dp as well, both
+    /// ways.
+    fn again<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> [Vec<T>; 4] {
         let (l, p) = (&self.layer, self.params(x));
         let (mut a, mut g) = (l.acts(self.shape), l.acts(self.shape));
         let (mut dp, mut fresh) = (self.layout.grads(), self.layout.grads());
-        fresh.data.fill(f64::NAN);
+        fresh.data.fill(T::of(f64::NAN));
         fresh.begin();
         l.forward(&p, &x[0], &mut a);
-        let mut dx = [vec![f64::NAN; x[0].len()], vec![0.0; x[0].len()]];
-        let mut one = |dx: &mut [f64], dp: &mut ParamGrads<f64>| {
+        let mut dx = vec![T::of(f64::NAN); x[0].len()];
+        let mut last = vec![T::ZERO; x[0].len()];
+        let mut one = |dx: &mut [T], dp: &mut ParamGrads<T>| {
             Self::seed(&mut g, dy);
             l.backward(&p, &x[0], &a, &mut g, dx, dp);
         };
-        one(&mut dx[0], &mut fresh);
+        one(&mut dx, &mut fresh);
         fresh.finish(&self.layout);
-        one(&mut dx[0], &mut dp);
-        one(&mut dx[1], &mut dp);
-        let twice: Vec<f64> = fresh.data.iter().map(|v| 2.0 * v).collect();
-        let size = fresh.data.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
-        let error = nan_max(gap(&dx[0], &dx[1]), gap(&dp.data, &twice) / size);
+        one(&mut dx, &mut dp);
+        one(&mut last, &mut dp);
+        let twice = fresh.data.iter().map(|&v| v + v).collect();
+        [dx, last, dp.data.to_vec(), twice]
+    }
+    /// [`Whole::again`] in f64.
+    fn again_in_numbers(&self, x: &[Vec<f64>], dy: &[f64]) -> Measure {
+        let [dx, last, dp, twice] = self.again(x, dy);
+        let size = twice.iter().fold(1.0, |m: f64, v| m.max(v.abs() / 2.0));
+        let error = nan_max(gap(&dx, &last), gap(&dp, &twice) / size);
         Measure {
             rung: Rung::T1,
-            what: "backward again on used buffers".into(),
+            what: AGAIN.into(),
             error,
             bound: 1e-12,
             detail: "dx must be set, dp added to".into(),
         }
+    }
+    /// [`Whole::again`] over the field: each tensor that is not equal.
+    fn again_in_field(&self, x: &[Vec<Field>], dy: &[Field]) -> Vec<Fault> {
+        let [dx, last, dp, twice] = self.again(x, dy);
+        let mut whys = vec![];
+        if dx != last {
+            whys.push("x: dx must be set".to_string());
+        }
+        for e in &self.layout.entries {
+            let range = e.param.range();
+            if dp[range.clone()] != twice[range] {
+                whys.push(format!("{}: dp must be added to", e.name));
+            }
+        }
+        let fault = |why| Fault { what: AGAIN.into(), why };
+        whys.into_iter().map(fault).collect()
     }
 }
 impl<L: Layer> Function for Whole<L> {
@@ -451,16 +751,24 @@ impl<L: Layer> Function for Whole<L> {
         }
         (y, L::choices(&a).to_vec())
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (l, p) = (&self.layer, self.params(x));
         let (mut a, mut g) = (l.acts(self.shape), l.acts(self.shape));
-        let mut dx = vec![f64::NAN; x[0].len()];
+        let mut dx = vec![T::of(f64::NAN); x[0].len()];
         let mut dp = self.layout.grads();
         l.forward(&p, &x[0], &mut a);
         Self::seed(&mut g, dy);
         l.backward(&p, &x[0], &a, &mut g, &mut dx, &mut dp);
         let of = |e: &crate::params::Entry| dp[e.param].to_vec();
         [dx].into_iter().chain(self.layout.entries.iter().map(of)).collect()
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        let mut a = self.layer.acts(self.shape);
+        self.layer.forward(&self.params(x), &x[0], &mut a);
+        L::branches(&a)
+    }
+    fn law(&self) -> Option<&'static str> {
+        self.layer.law()
     }
 }
 
@@ -489,10 +797,28 @@ pub fn layer<L: Layer>(
     let whole = Whole { layer, layout, shape };
     let outputs = whole.forward(&x).0.len();
     let dy = normals(outputs, 1.0, &mut rng);
-    let again = whole.again(&x, &dy);
-    let mut report = measure(&whole, &names, x, Plan { seed, ..Plan::LAYER });
+    let again = whole.again_in_numbers(&x, &dy);
+    let lens: Vec<usize> = x.iter().map(Vec::len).collect();
+    let plan = Plan { seed, ..Plan::LAYER };
+    let mut report = in_numbers(&whole, &names, x, plan);
     report.measures.push(again);
-    report
+    let again = |x: &[Vec<Field>], dy: &[Field]| whole.again_in_field(x, dy);
+    report.and(exact_and(&whole, &names, &lens, seed, again))
+}
+/// T10 of a layer alone.
+pub fn exact_layer<L: Layer>(
+    build: impl FnOnce(Builder) -> L, shape: Shape, d: usize, seed: u64,
+) -> Report {
+    let mut layout = Layout::default();
+    let layer = build(layout.builder());
+    let (mut names, mut lens) = (vec!["x".into()], vec![shape.rows() * d]);
+    for e in &layout.entries {
+        names.push(e.name.clone());
+        lens.push(e.param.range().len());
+    }
+    let whole = Whole { layer, layout, shape };
+    let again = |x: &[Vec<Field>], dy: &[Field]| whole.again_in_field(x, dy);
+    exact_and(&whole, &names, &lens, seed, again)
 }
 
 /// Proves a layer's backward: the one line that a new layer needs.

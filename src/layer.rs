@@ -48,6 +48,20 @@ pub trait Layer: Send + Sync {
         &[]
     }
 
+    /// The cases that forward distinguished, such as an expert without a row,
+    /// each with whether it came upon it. A proof draws inputs until it has
+    /// seen each of them.
+    fn branches<T: Real>(_: &Self::Acts<T>) -> Vec<(&'static str, bool)> {
+        vec![]
+    }
+
+    /// The law of exp, ln or √ that backward rests on, if it does on one that
+    /// [`Field`](crate::field::Field) does not have, such as e^{a+b} = e^a·e^b:
+    /// then it has no proof over the field.
+    fn law(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Tells `a`, before each forward pass, what the pass is for. A layer
     /// that draws random numbers keeps it; a layer of layers hands it on.
     fn context<T: Real>(_: &mut Self::Acts<T>, _: Context) {}

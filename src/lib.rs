@@ -2,7 +2,8 @@
 //! Transformer on the CPU, forward and backward, with no autograd.
 //!
 //! Every gradient is derived on paper, in the book, and proven by tests:
-//! against central differences, against dual numbers, against PyTorch.
+//! against central differences, against dual numbers, over a finite field
+//! with `==`, against PyTorch.
 //!
 //! # Letters
 //!
@@ -82,6 +83,8 @@ pub mod system;
 pub mod file;
 pub mod json;
 pub mod real;
+pub mod field;
+pub mod degree;
 pub mod rng;
 pub mod tensors;
 pub mod kernel;

@@ -35,7 +35,9 @@ pub trait Real:
     const ONE: Self;
     /// The nearest number to `x`.
     fn of(x: f64) -> Self;
-    /// The value as an `f64`; of a dual number, its real part.
+    /// The value as an `f64`; of a dual number, its real part. An element of a
+    /// finite field has none, so a layer that asks for it has no proof there
+    /// (see [`Field`](crate::field::Field)).
     fn f64(self) -> f64;
     /// √x.
     fn sqrt(self) -> Self;
@@ -91,7 +93,7 @@ real!(f32 {
 /// A dual number v + d·ε with ε² = 0: a function of it carries its exact
 /// directional derivative in `d`, with no step size to choose.
 ///
-/// φ(v + d·ε) = φ(v) + φ′(v)·d·ε. Source: Clifford 1873.
+/// φ(v + d·ε) = φ(v) + φ′(v)·d·ε, over any numbers `T`. Source: Clifford 1873.
 ///
 /// ```
 /// use moe_by_hand::real::{Dual, Real};
@@ -101,93 +103,101 @@ real!(f32 {
 /// assert_eq!(Dual { v: 4.0, d: 1.0 }.sqrt().d, 0.25);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Dual {
+pub struct Dual<T = f64> {
     /// The value.
-    pub v: f64,
+    pub v: T,
     /// The derivative along the direction that was put in.
-    pub d: f64,
+    pub d: T,
 }
 
 // A comparison looks at the value only: a kink belongs to one of its sides.
-impl PartialEq for Dual {
+impl<T: Real> PartialEq for Dual<T> {
     fn eq(&self, o: &Self) -> bool {
         self.v == o.v
     }
 }
-impl PartialOrd for Dual {
+impl<T: Real> PartialOrd for Dual<T> {
     fn partial_cmp(&self, o: &Self) -> Option<std::cmp::Ordering> {
         self.v.partial_cmp(&o.v)
     }
 }
-impl Add for Dual {
+impl<T: Real> Add for Dual<T> {
     type Output = Self;
     fn add(self, o: Self) -> Self {
         Self { v: self.v + o.v, d: self.d + o.d }
     }
 }
-impl Sub for Dual {
+impl<T: Real> Sub for Dual<T> {
     type Output = Self;
     fn sub(self, o: Self) -> Self {
         Self { v: self.v - o.v, d: self.d - o.d }
     }
 }
-impl Mul for Dual {
+impl<T: Real> Mul for Dual<T> {
     type Output = Self;
     fn mul(self, o: Self) -> Self {
         // eq: dual-number
         Self { v: self.v * o.v, d: self.d * o.v + self.v * o.d }
     }
 }
-impl Div for Dual {
+impl<T: Real> Div for Dual<T> {
     type Output = Self;
     fn div(self, o: Self) -> Self {
         let v = self.v / o.v;
         Self { v, d: (self.d - v * o.d) / o.v }
     }
 }
-impl Neg for Dual {
+impl<T: Real> Neg for Dual<T> {
     type Output = Self;
     fn neg(self) -> Self {
         Self { v: -self.v, d: -self.d }
     }
 }
-impl AddAssign for Dual {
-    fn add_assign(&mut self, o: Self) {
-        *self = *self + o;
-    }
+/// What follows from the four operations: `+=` and the like, and sums.
+macro_rules! rest {
+    ($t:ty $(, $bound:ident)?) => {
+        impl$(<T: $bound>)? AddAssign for $t {
+            fn add_assign(&mut self, o: Self) {
+                *self = *self + o;
+            }
+        }
+        impl$(<T: $bound>)? MulAssign for $t {
+            fn mul_assign(&mut self, o: Self) {
+                *self = *self * o;
+            }
+        }
+        impl$(<T: $bound>)? DivAssign for $t {
+            fn div_assign(&mut self, o: Self) {
+                *self = *self / o;
+            }
+        }
+        impl$(<T: $bound>)? Sum for $t {
+            fn sum<I: Iterator<Item = Self>>(i: I) -> Self {
+                i.fold(Self::ZERO, Add::add)
+            }
+        }
+        impl<'a $(, T: $bound)?> Sum<&'a $t> for $t {
+            fn sum<I: Iterator<Item = &'a $t>>(i: I) -> Self {
+                i.copied().sum()
+            }
+        }
+    };
 }
-impl MulAssign for Dual {
-    fn mul_assign(&mut self, o: Self) {
-        *self = *self * o;
-    }
-}
-impl DivAssign for Dual {
-    fn div_assign(&mut self, o: Self) {
-        *self = *self / o;
-    }
-}
-impl Sum for Dual {
-    fn sum<I: Iterator<Item = Self>>(i: I) -> Self {
-        i.fold(Self::ZERO, Add::add)
-    }
-}
-impl<'a> Sum<&'a Dual> for Dual {
-    fn sum<I: Iterator<Item = &'a Dual>>(i: I) -> Self {
-        i.copied().sum()
-    }
-}
-impl Real for Dual {
-    const ZERO: Self = Self { v: 0.0, d: 0.0 };
-    const ONE: Self = Self { v: 1.0, d: 0.0 };
+rest!(Dual<T>, Real);
+pub(crate) use rest;
+impl<T: Real> Real for Dual<T> {
+    const ZERO: Self = Self { v: T::ZERO, d: T::ZERO };
+    const ONE: Self = Self { v: T::ONE, d: T::ZERO };
     fn of(v: f64) -> Self {
-        Self { v, d: 0.0 }
+        Self { v: T::of(v), d: T::ZERO }
     }
+    #[track_caller]
     fn f64(self) -> f64 {
-        self.v
+        self.v.f64()
     }
     fn sqrt(self) -> Self {
         let v = self.v.sqrt();
-        Self { v, d: self.d / (2.0 * v) }
+        Self { v, d: self.d / (v + v) }
     }
     fn exp(self) -> Self {
         let v = self.v.exp();

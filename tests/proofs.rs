@@ -13,6 +13,7 @@ mod wrong;
 mod arithmetic;
 mod disk;
 mod equations;
+mod exact;
 mod files;
 mod fuzz;
 mod generation;

@@ -16,12 +16,14 @@ pub struct Measured {
     pub current: bool,
     /// The rungs of each equation.
     pub rungs: BTreeMap<String, Vec<Rung>>,
+    /// What is not measured of each equation, with the reason.
+    pub unmeasured: BTreeMap<String, Vec<String>>,
 }
 
 /// The largest error of one equation on one rung, against its bound.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rung {
-    /// T1 to T5, T7.
+    /// T1 to T5, T7, T10.
     pub rung: String,
     /// The error; `None` if it is not a number.
     pub error: Option<f64>,
@@ -29,6 +31,9 @@ pub struct Rung {
     pub bound: f64,
     /// Whether it does not.
     pub holds: bool,
+    /// What the measure says of itself.
+    #[serde(default)]
+    pub detail: String,
 }
 
 /// What is kept under `target/`.
@@ -42,6 +47,8 @@ struct Entry {
     id: String,
     holds: bool,
     rungs: Vec<Rung>,
+    #[serde(default)]
+    unmeasured: Vec<String>,
 }
 
 fn file(root: &Path) -> PathBuf {
@@ -75,10 +82,15 @@ pub fn last(root: &Path) -> Measured {
     let Ok(kept) = serde_json::from_str::<Kept>(&text) else {
         return Measured::default();
     };
-    Measured {
+    let mut measured = Measured {
         current: key(root).is_ok_and(|key| key == kept.key),
-        rungs: kept.equations.into_iter().map(|e| (e.id, e.rungs)).collect(),
+        ..Measured::default()
+    };
+    for e in kept.equations {
+        measured.unmeasured.insert(e.id.clone(), e.unmeasured);
+        measured.rungs.insert(e.id, e.rungs);
     }
+    measured
 }
 
 /// Runs `moe check`, which has to be compiled first, and keeps what it says.
@@ -151,6 +163,16 @@ fn complete(root: &Path, measured: &[Entry]) -> Result<()> {
 }
 
 impl Rung {
+    /// `T1 3e-11 ≤ 1e-7`; of T10 `exact`, and what it rests on.
+    pub fn words(&self) -> String {
+        let rung = &self.rung;
+        match (rung.as_str(), self.holds) {
+            ("T10", true) => format!("{rung} exact: {}", self.detail),
+            ("T10", false) => format!("{rung} not equal"),
+            _ => format!("{rung} {} ≤ {}", self.error(), self.bound()),
+        }
+    }
+
     /// `3e-11`, with one significant digit; 0 is exact.
     pub fn error(&self) -> String {
         match self.error {

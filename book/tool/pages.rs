@@ -54,8 +54,7 @@ fn row(facts: &Facts, shown: &Shown, e: &Equation) -> String {
     if let Some(rungs) = facts.measured.rungs.get(&e.id) {
         let rungs = rungs.iter().map(|r| {
             let class = if r.holds { "holds" } else { "fails" };
-            let (rung, error, bound) = (&r.rung, r.error(), r.bound());
-            format!("<span class=\"{class}\">{rung} {error} ≤ {bound}</span>")
+            format!("<span class=\"{class}\">{}</span>", escape(&r.words()))
         });
         let stale =
             if facts.measured.current { "" } else { " class=\"stale\"" };
@@ -64,6 +63,11 @@ fn row(facts: &Facts, shown: &Shown, e: &Equation) -> String {
             "error",
             format!("<span{stale}>{}</span>", rungs.join(" · ")),
         ));
+    }
+    let unmeasured = facts.measured.unmeasured.get(&e.id);
+    for line in unmeasured.into_iter().flatten() {
+        let line = line.strip_prefix("T10: ").unwrap_or(line);
+        facts_of.push(("T10", escape(line)));
     }
     if let Some(reason) = &e.no_backward {
         facts_of.push(("backward", format!("none: {}", escape(reason))));

@@ -20,7 +20,7 @@ impl Function for Silu {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
         (x[0].iter().map(|&z| act::silu_forward(z)).collect(), vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         vec![
             dy.iter()
                 .zip(&x[0])
@@ -46,7 +46,7 @@ impl Function for Glu {
         act::glu_forward(&mut h, &x[0], &x[1]);
         (h, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dh: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dh: &[T]) -> Vec<Vec<T>> {
         let (mut dgate, mut dup) = (x[0].clone(), x[1].clone());
         act::glu_backward(&mut dgate, &mut dup, dh, &x[0], &x[1]);
         vec![dgate, dup]

@@ -6,7 +6,8 @@ use super::tools::{
     Built, Check, D, LONG, built, check, composed, formula, invariant,
     layer_proof, product, proof, random, sum, worst,
 };
-use crate::gradcheck::{Function, Report};
+use crate::field::Field;
+use crate::gradcheck::{Function, Measure, Report};
 use crate::kernel::fast;
 use crate::kernel::matrix::{mat, mat_mut};
 use crate::kernel::simd::Isa;
@@ -64,11 +65,11 @@ impl Grouped {
         att::attention_forward(to, &mut prob, q, k, v, self.g);
         [mix, prob]
     }
-    fn grads(&self, x: &[Vec<f64>], dmix: &[f64]) -> [Vec<f64>; 4] {
+    fn grads<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> [Vec<T>; 4] {
         let [_, prob] = self.both(x);
         let [q, k, v] = [0, 1, 2].map(|i| mat(&x[i], self.d));
         let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|i| x[i].clone());
-        let mut ds = vec![f64::NAN; prob.len()];
+        let mut ds = vec![T::of(f64::NAN); prob.len()];
         let to = att::AttentionGrads {
             dq: mat_mut(&mut dq, self.d),
             dk: mat_mut(&mut dk, self.d),
@@ -79,14 +80,32 @@ impl Grouped {
         [dq, dk, dv, ds]
     }
 }
+impl Grouped {
+    /// Δᵢ = Σⱼ Pᵢⱼ·P̄ᵢⱼ with P̄ = Ō·Vᵀ, and ⟨Ōᵢ, Oᵢ⟩.
+    fn delta<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> [Vec<T>; 2] {
+        let [mix, prob] = self.both(x);
+        let row = |i: usize| i * self.d..(i + 1) * self.d;
+        let left = |i: usize| {
+            let p = &prob[i * self.s..(i + 1) * self.s];
+            let dp = |j| dot(&dmix[row(i)], &x[2][row(j)]);
+            (0..self.s).map(|j| p[j] * dp(j)).sum()
+        };
+        let right = |i: usize| dot(&dmix[row(i)], &mix[row(i)]);
+        let n = self.t * self.g;
+        [(0..n).map(left).collect(), (0..n).map(right).collect()]
+    }
+}
 impl Function for Grouped {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
         let [mix, _] = self.both(x);
         (mix, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dmix: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> Vec<Vec<T>> {
         let [dq, dk, dv, _] = self.grads(x, dmix);
         vec![dq, dk, dv]
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("a masked key", self.both(x)[1].contains(&T::ZERO))]
     }
 }
 /// What is measured of each of the sizes.
@@ -113,10 +132,13 @@ impl Function for Masked {
         soft::causal_softmax_forward(&mut p, 5, 2, 0.6);
         (p, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (p, mut d) = (self.forward(x).0, dy.to_vec());
         soft::causal_softmax_backward(&mut d, &p, 5, 0.6);
         vec![d]
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("a masked key", self.forward(x).0.contains(&T::ZERO))]
     }
 }
 fn causal_softmax_backward() -> Report {
@@ -133,19 +155,18 @@ fn backward() -> Report {
 fn delta() -> Report {
     each(|h| {
         let x = h.inputs().map(|i| i.1);
-        let dmix = random("dmix", x[0].len());
-        let [mix, prob] = h.both(&x);
-        let row = |i: usize| i * h.d..(i + 1) * h.d;
-        // Δᵢ = Σⱼ Pᵢⱼ·P̄ᵢⱼ with P̄ = Ō·Vᵀ, and ⟨Ōᵢ, Oᵢ⟩
-        let left = |i: usize| {
-            let p = &prob[i * h.s..(i + 1) * h.s];
-            sum((0..h.s).map(|j| p[j] * dot(&dmix[row(i)], &x[2][row(j)])))
+        let [l, r] = h.delta(&x, &random("dmix", x[0].len()));
+        let mut report = formula("Σ P·P̄ = ⟨Ō, O⟩", &l, &r);
+        // The same over the field, at the whole numbers from 1 on.
+        let mut next = 0;
+        let mut numbers = |n: usize| -> Vec<Field> {
+            (0..n).map(|_| (next += 1, Field::new(next)).1).collect()
         };
-        let right = |i: usize| dot(&dmix[row(i)], &mix[row(i)]);
-        let n = h.t * h.g;
-        let [l, r]: [Vec<f64>; 2] =
-            [(0..n).map(left).collect(), (0..n).map(right).collect()];
-        formula("Σ P·P̄ = ⟨Ō, O⟩", &l, &r)
+        let x = x.map(|x| numbers(x.len()));
+        let [l, r] = h.delta(&x, &numbers(x[0].len()));
+        let equal = Measure::equality("Σ P·P̄ = ⟨Ō, O⟩", l == r, "one point");
+        report.measures.push(equal);
+        report
     })
 }
 fn gqa_reduce() -> Report {

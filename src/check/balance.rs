@@ -52,8 +52,8 @@ impl Function for Balance {
         let (_, load) = self.load(&x[0]);
         (vec![losses::balance_forward(&Self::COUNT, &load, N, Self::K)], vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let mut dload = [f64::NAN; Self::E];
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let mut dload = [T::of(f64::NAN); Self::E];
         losses::balance_backward(&mut dload, &Self::COUNT, N, Self::K, dy[0]);
         let (p, mut d) = (self.load(&x[0]).0, dload.repeat(N));
         for (d, p) in d.chunks_mut(Self::E).zip(p.chunks(Self::E)) {
@@ -107,7 +107,7 @@ impl Function for Squares {
         let square = |z: &[T]| soft::lse_forward(z) * soft::lse_forward(z);
         (vec![x[0].chunks(N).map(square).sum()], vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         vec![added(x[0].len(), |dz| {
             for (dz, z) in dz.chunks_mut(N).zip(x[0].chunks(N)) {
                 let mut p = z.to_vec();

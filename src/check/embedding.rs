@@ -19,7 +19,7 @@ impl Function for Lookup {
         embedding::embedding_forward(&mut y, &x[0], &TOKENS);
         (y, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         vec![added(x[0].len(), |dtable| {
             embedding::embedding_backward(dtable, dy, &TOKENS);
         })]

@@ -24,9 +24,9 @@ impl Function for CrossEntropy {
         let sum = loss::cross_entropy_forward(&mut lse, &x[0], &TARGETS);
         (vec![sum], vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (z, mut dz) = (&x[0], x[0].clone());
-        let mut lse = [0.0; 3];
+        let mut lse = [T::ZERO; 3];
         loss::cross_entropy_forward(&mut lse, z, &TARGETS);
         loss::cross_entropy_backward(&mut dz, z, &lse, &TARGETS, dy[0]);
         vec![dz]

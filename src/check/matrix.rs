@@ -40,7 +40,7 @@ impl Function for Product {
         matmul(mat_mut(&mut c, self.n), Set, a, b);
         (c, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dc: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dc: &[T]) -> Vec<Vec<T>> {
         let (a, b) = (mat(&x[0], self.k), mat(&x[1], self.n));
         let (mut da, mut db) = (x[0].clone(), x[1].clone());
         let dc = mat(dc, self.n);

@@ -2,7 +2,10 @@
 
 use super::tools::{self, Check, check, config, fact, formula, invariant};
 use crate::block::{Block, BlockActs};
-use crate::gradcheck::{Function, Plan, Report, measure, slope};
+use crate::field::Field;
+use crate::gradcheck::{
+    Function, Measure, Plan, Report, exact, measure, slope,
+};
 use crate::kernel::vector::dot;
 use crate::layer::{Layer, Shape};
 use crate::model::{Batch, Model};
@@ -38,11 +41,12 @@ const ALL: Coefficients = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };
 struct Whole {
     model: Model,
     coef: Coefficients,
+    shape: Shape,
 }
 impl Whole {
     fn new(coef: Coefficients) -> Self {
         let model = Model::new(config()).unwrap_or_else(|e| panic!("{e}"));
-        Self { model, coef }
+        Self { model, coef, shape: SHAPE }
     }
     /// Parameters of a size at which every path matters.
     fn params(&self) -> Params<f64> {
@@ -56,20 +60,27 @@ impl Whole {
         }
         p
     }
+    /// Random parameters over the field.
+    fn drawn(&self, seed: u64) -> Params<Field> {
+        let (mut p, mut rng) =
+            (self.model.layout.zeros(), Rng::named(seed, "field"));
+        p.data.iter_mut().for_each(|p| *p = Field::new(rng.bits64()));
+        p
+    }
     fn names(&self) -> Vec<String> {
         self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
     }
     /// θ, or its gradient, parameter by parameter.
-    fn split(&self, p: &[f64]) -> Vec<Vec<f64>> {
+    fn split<T: Real>(&self, p: &[T]) -> Vec<Vec<T>> {
         let entries = self.model.layout.entries.iter();
         entries.map(|e| p[e.param.range()].to_vec()).collect()
     }
     fn gradient<T: Real>(&self, shards: usize, recompute: bool) -> Gradient<T> {
-        Gradient::new(&self.model, SHAPE, shards, self.coef, recompute)
+        Gradient::new(&self.model, self.shape, shards, self.coef, recompute)
     }
-    fn compute(
-        &self, p: &Params<f64>, shards: usize, recompute: bool,
-    ) -> (Losses<f64>, ParamGrads<f64>) {
+    fn compute<T: Real>(
+        &self, p: &Params<T>, shards: usize, recompute: bool,
+    ) -> (Losses<T>, ParamGrads<T>) {
         let mut gradient = self.gradient(shards, recompute);
         let (losses, dp) = gradient.compute(&self.model, p, BATCH);
         (losses, dp.clone())
@@ -86,11 +97,25 @@ impl Function for Whole {
         let choices = gradient.acts().flat_map(|a| a.blocks.iter().map(chosen));
         (vec![losses.total], choices.collect::<Vec<_>>().concat())
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let p = self.model.layout.zeros::<f64>().like(x.concat());
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
         let (_, dp) = self.compute(&p, 1, false);
-        let scaled = dp.data.iter().map(|g| dy[0] * g);
+        let scaled = dp.data.iter().map(|&g| dy[0] * g);
         self.split(&scaled.collect::<Vec<_>>())
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
+        let mut gradient = self.gradient(1, false);
+        gradient.losses(&self.model, &p, BATCH);
+        let blocks = gradient.acts().flat_map(|a| &a.blocks);
+        let each = blocks.map(<Block>::branches);
+        // taken where any of the blocks takes it
+        let either = |mut all: Vec<_>, one: Vec<(&'static str, bool)>| {
+            let both = all.iter_mut().zip(one);
+            both.for_each(|(all, one): (&mut (_, bool), _)| all.1 |= one.1);
+            all
+        };
+        each.reduce(either).unwrap_or_default()
     }
 }
 
@@ -154,6 +179,7 @@ pub(super) fn backward() -> Report {
         .and(proof("cross-entropy", only(1.0, 0.0, 0.0)))
         .and(proof("balance loss", only(0.0, 1.0, 0.0)))
         .and(proof("z-loss", only(0.0, 0.0, 1.0)))
+        .and(micro_batches())
         .and(slope(&w, &w.split(&w.params().data), SEED))
 }
 pub(super) fn z_loss() -> Report {
@@ -212,7 +238,11 @@ pub(super) fn recompute() -> Report {
     let w = Whole::new(ALL);
     let p = w.params();
     let same = w.compute(&p, 1, false) == w.compute(&p, 1, true);
-    fact("the same bits", same)
+    let q = w.drawn(1);
+    let equal = w.compute(&q, 1, false) == w.compute(&q, 1, true);
+    let mut report = fact("the same bits", same);
+    report.measures.push(Measure::equality("gradient", equal, "one draw"));
+    report
 }
 pub(super) fn shard_sum() -> Report {
     let w = Whole::new(ALL);
@@ -221,9 +251,62 @@ pub(super) fn shard_sum() -> Report {
         (w.compute(&p, 1, false), w.compute(&p, 2, false));
     let size = dot(&g1.data, &g1.data).sqrt();
     let gap = crate::gradcheck::gap(&g1.data, &g2.data) / size;
-    invariant("gradient of two shards", gap, 1e-13).with(
+    let mut report = invariant("gradient of two shards", gap, 1e-13).with(
         "loss of two shards",
         (l1.total - l2.total).abs() / l1.total,
         1e-13,
-    )
+    );
+    // The same batch as four sequences, in 2, 3 and 4 shards.
+    let w = Whole { shape: Shape { batch: 4, time: 2 }, ..w };
+    for draw in 1..=3 {
+        let p = w.drawn(draw);
+        let whole = w.compute(&p, 1, false);
+        for shards in 2..=4 {
+            let equal = w.compute(&p, shards, false) == whole;
+            let what = format!("{shards} shards and 1");
+            let detail = format!("draw {draw}");
+            report.measures.push(Measure::equality(what, equal, &detail));
+        }
+    }
+    report
+}
+
+/// Three batches as the micro-batches of one step, as a function of θ.
+struct Micros(Whole);
+impl Micros {
+    const TOKENS: [usize; 24] = [
+        3, 1, 3, 7, 0, 3, 3, 9, 9, 2, 0, 4, 10, 5, 6, 3, 1, 1, 8, 2, 7, 7, 0, 5,
+    ];
+    const TARGETS: [usize; 24] = [
+        1, 3, 7, 2, 3, 3, 9, 9, 2, 0, 4, 8, 5, 6, 3, 0, 1, 8, 2, 6, 7, 0, 5, 4,
+    ];
+    fn batches() -> impl Iterator<Item = Batch<'static>> {
+        let both = Self::TOKENS.chunks(8).zip(Self::TARGETS.chunks(8));
+        both.map(|(tokens, targets)| Batch { tokens, targets })
+    }
+}
+impl Function for Micros {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        let model = &self.0.model;
+        let p = model.layout.zeros::<T>().like(x.concat());
+        let mut gradient = self.0.gradient(1, false);
+        let total = |batch| gradient.losses(model, &p, batch).total;
+        let sum: T = Self::batches().map(total).sum();
+        (vec![sum / T::of(3.0)], vec![])
+    }
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let model = &self.0.model;
+        let p = model.layout.zeros::<T>().like(x.concat());
+        let (tokens, targets) = (&Self::TOKENS, &Self::TARGETS);
+        let mut gradient = self.0.gradient(1, false);
+        let (_, dp) = gradient.compute(model, &p, Batch { tokens, targets });
+        let scaled = dp.data.iter().map(|&g| dy[0] * g);
+        self.0.split(&scaled.collect::<Vec<_>>())
+    }
+}
+fn micro_batches() -> Report {
+    let w = Whole::new(ALL);
+    let lens: Vec<_> = w.split(&w.params().data).iter().map(Vec::len).collect();
+    exact(&Micros(w), &Whole::new(ALL).names(), &lens, SEED)
+        .of("3 micro-batches")
 }

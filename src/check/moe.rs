@@ -52,8 +52,11 @@ impl Function for Gather {
         moe::gather_forward(&mut sorted, &x[0], &slots(), 2);
         (sorted, vec![])
     }
-    fn backward(&self, _: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, _: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         vec![added(6, |dx| moe::gather_backward(dx, dy, &slots(), 2))]
+    }
+    fn branches<T: Real>(&self, _: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("an idle expert", COUNT.contains(&0))]
     }
 }
 struct Combine;
@@ -63,10 +66,13 @@ impl Function for Combine {
         moe::combine_forward(&mut y, &x[0], &x[1], &slots());
         (y, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (mut d_o, mut dw) = (x[0].clone(), x[1].clone());
         moe::combine_backward(&mut d_o, &mut dw, dy, &x[0], &x[1], &slots());
         vec![d_o, dw]
+    }
+    fn branches<T: Real>(&self, _: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("an idle expert", COUNT.contains(&0))]
     }
 }
 fn outputs_and_weights() -> [(&'static str, Vec<f64>); 2] {

@@ -124,7 +124,7 @@ pub(super) const LENGTH: usize = 165;
 /// The pairs as a report.
 pub(super) fn report(pairs: impl IntoIterator<Item = Pair>) -> Report {
     let measures = pairs.into_iter().map(|p| p.measure()).collect();
-    Report { measures, choices: vec![] }
+    Report { measures, ..Report::default() }
 }
 /// The elements of the rows.
 pub(super) fn numbers(seed: usize) -> Vec<f32> {

@@ -24,7 +24,8 @@ pub(super) const CHECKS: &[Check] = &[
         layer_backward,
         &["rmsnorm-backward", "rmsnorm-backward-gamma"],
     ),
-    composed("rmsnorm-orthogonal", orthogonal, &["rmsnorm-backward"]),
+    composed("rmsnorm-orthogonal", orthogonal, &["rmsnorm-backward"])
+        .inexact("it rests on (√a)² = a, and in the field (√a)² is a or −a"),
 ];
 
 /// RMSNorm of rows of width N, with this ε.
@@ -40,7 +41,7 @@ impl Function for Norm {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
         (self.r(x).0, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (mut dx, r) = (x[0].clone(), self.r(x).1);
         let dgain = added(N, |d| {
             rmsnorm_backward(&mut dx, d, dy, &x[0], &x[1], &r);

@@ -30,7 +30,7 @@ impl Function for Turn {
         rope_forward(&mut y, 8, 3, 2, &Self::table());
         (y, vec![])
     }
-    fn backward(&self, _: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, _: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let mut dx = dy.to_vec();
         rope::rope_backward(&mut dx, 8, 3, 2, &Self::table());
         vec![dx]

@@ -17,6 +17,10 @@ pub(super) const CHECKS: &[Check] = &[
         "router-short-form",
         short_form,
         &["softmax-backward", "topk-renorm-backward"],
+    )
+    .inexact(
+        "it rests on e^(a + b) = e^a·e^b, and the field has only one law \
+              of exp, e^(a + ln b) = e^a·b",
     ),
     composed(
         "router-backward",
@@ -39,11 +43,14 @@ impl Function for Chosen {
         router::renormalize_forward(&mut w, &x[0], &choice);
         (w.to_vec(), choice.to_vec())
     }
-    fn backward(&self, x: &[Vec<f64>], dw: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dw: &[T]) -> Vec<Vec<T>> {
         let (w, choice) = self.forward(x);
         vec![added(N, |dp| {
             router::renormalize_backward(dp, dw, &w, &x[0], &choice);
         })]
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        vec![("an expert not chosen", self.forward(x).1.len() < N)]
     }
 }
 fn probabilities() -> Vec<f64> {

@@ -24,7 +24,7 @@ impl Function for Lse {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
         (x[0].chunks(N).map(soft::lse_forward).collect(), vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         vec![added(x[0].len(), |dz| {
             for (i, z) in x[0].chunks(N).enumerate() {
                 let to = &mut dz[i * N..(i + 1) * N];
@@ -57,7 +57,7 @@ impl Function for Softmax {
         }
         (p, vec![])
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let (p, mut d) = (self.forward(x).0, dy.to_vec());
         for (d, p) in d.chunks_mut(N).zip(p.chunks(N)) {
             soft::softmax_backward(d, p);

@@ -6,8 +6,13 @@ use crate::real::Real;
 
 /// The largest of z; −∞ where there is none; NaN where there is one.
 fn max<T: Real>(z: &[T]) -> T {
-    let larger = |m: T, &z: &T| if z > m || z.f64().is_nan() { z } else { m };
+    let larger = |m: T, &z: &T| if z > m || is_nan(z) { z } else { m };
     z.iter().fold(T::of(f64::NEG_INFINITY), larger)
+}
+/// Whether z is the one value that is not equal to itself.
+#[expect(clippy::eq_op, reason = "what NaN is, without asking for an f64")]
+fn is_nan<T: Real>(z: T) -> bool {
+    z != z
 }
 
 /// ℓ = ln Σⱼ e^{zⱼ}, the log-sum-exp of z: [n].

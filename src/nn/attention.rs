@@ -265,6 +265,12 @@ impl Layer for Attention {
     fn y<T: Real>(a: &mut AttentionActs<T>) -> &mut [T] {
         &mut a.y
     }
+    fn branches<T: Real>(a: &AttentionActs<T>) -> Vec<(&'static str, bool)> {
+        match a.shape.time {
+            1 => vec![],
+            _ => vec![("a masked key", a.prob.contains(&T::ZERO))],
+        }
+    }
     fn forward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>,
     ) {

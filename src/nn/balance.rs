@@ -30,10 +30,9 @@ pub fn balance_forward<T: Real>(
     count: &[usize], load: &[T], n: usize, k: usize,
 ) -> T {
     assert_eq!(count.len(), load.len(), "balance: count against load");
-    let (e, n) = (count.len() as f64, n as f64);
     let products = count.iter().zip(load).map(|(&c, &l)| T::of(c as f64) * l);
     // eq: aux-load-balance
-    products.sum::<T>() * T::of(e / (n * n * k as f64))
+    products.sum::<T>() * scale(count.len(), n, k)
 }
 /// Sets dload, given the gradient of the loss.  dload, count: [e]
 ///
@@ -54,12 +53,15 @@ pub fn balance_backward<T: Real>(
     dload: &mut [T], count: &[usize], n: usize, k: usize, dloss: T,
 ) {
     assert_eq!(count.len(), dload.len(), "balance: count against dload");
-    let (e, n) = (count.len() as f64, n as f64);
+    let scale = scale(count.len(), n, k);
     for (d, &c) in dload.iter_mut().zip(count) {
         // loss = Σ c·load·e/(n²·k)
-        // eq: aux-backward
-        *d = dloss * T::of(c as f64) * T::of(e / (n * n * k as f64));
+        *d = dloss * T::of(c as f64) * scale; // eq: aux-backward
     }
+}
+/// e/(n²·k), a quotient of whole numbers.
+fn scale<T: Real>(e: usize, n: usize, k: usize) -> T {
+    T::of(e as f64) / T::of((n * n * k) as f64)
 }
 
 /// The mean over N rows of ℓₜ², given the sum of the squares.

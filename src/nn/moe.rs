@@ -258,6 +258,12 @@ impl<R: Route> Layer for Moe<R> {
     fn choices<T: Real>(a: &MoeActs<T, R>) -> &[usize] {
         R::choices(&a.router)
     }
+    fn branches<T: Real>(a: &MoeActs<T, R>) -> Vec<(&'static str, bool)> {
+        R::branches(&a.router)
+    }
+    fn law(&self) -> Option<&'static str> {
+        self.router.law()
+    }
     fn context<T: Real>(a: &mut MoeActs<T, R>, c: Context) {
         R::context(&mut a.router, c);
     }

@@ -202,6 +202,16 @@ impl<S: Score> Layer for Router<S> {
     fn choices<T: Real>(a: &RouterActs<T>) -> &[usize] {
         &a.choice
     }
+    fn branches<T: Real>(a: &RouterActs<T>) -> Vec<(&'static str, bool)> {
+        let totals = &a.totals;
+        match totals.top_k < totals.count.len() {
+            true => vec![
+                ("an expert not chosen", true),
+                ("an idle expert", totals.count.contains(&0)),
+            ],
+            false => vec![],
+        }
+    }
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut RouterActs<T>) {
         let (e, k) = (self.experts(), self.top_k);
         linear_forward(&mut a.prob, x, self.w, p);

@@ -177,14 +177,17 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
         Losses { ce, aux, z, total }
     }
     /// Backward on all shards, after [`Gradient::losses`] of the same batch;
-    /// adds `scale` times the gradient of the total loss.
+    /// adds the gradient of the total loss, divided by `micros`.
     #[track_caller]
-    fn backward(&mut self, m: &Model<B>, p: &Params<T>, b: Batch, scale: f64) {
-        let (loss, n) = (&self.loss, self.shape.rows() as f64);
+    fn backward(
+        &mut self, m: &Model<B>, p: &Params<T>, b: Batch, micros: usize,
+    ) {
+        let (loss, n) = (&self.loss, self.shape.rows());
+        let share = |c: f64, n: usize| T::of(c) / T::of(n as f64);
         // total = ce/n + α·balance(count, load) + β·squares/n
         let [dce, dz] =
-            [self.coef.ce, self.coef.z].map(|c| T::of(scale * c / n));
-        let daux = T::of(scale * self.coef.aux);
+            [self.coef.ce, self.coef.z].map(|c| share(c, n * micros));
+        let daux = share(self.coef.aux, micros);
         for (d, t) in self.dtotals.iter_mut().zip(&self.totals) {
             balance_backward(&mut d.load, &t.count, t.rows, t.top_k, daux);
             d.squares = dz;
@@ -217,7 +220,6 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
         let rows = self.shape.rows();
         let (len, micros) = (b.tokens.len(), b.tokens.len() / rows);
         assert!(micros > 0 && micros * rows == len, "{len} in {rows}s");
-        let scale = 1.0 / micros as f64;
         let mut sum = [T::ZERO; 4];
         self.share.iter_mut().for_each(|s| s.fill(0.0));
         self.shards.iter_mut().for_each(|s| s.dp.begin());
@@ -227,16 +229,16 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             let b = Batch { tokens, targets };
             let l = self.losses(m, p, b);
             add_to(&mut sum, &[l.ce, l.aux, l.z, l.total]);
-            self.backward(m, p, b, scale);
+            self.backward(m, p, b, micros);
             for (share, t) in self.share.iter_mut().zip(&self.totals) {
-                let each = scale / (rows * t.top_k) as f64;
+                let each = 1.0 / (micros * rows * t.top_k) as f64;
                 for (share, &count) in share.iter_mut().zip(&t.count) {
                     *share += each * count as f64;
                 }
             }
         }
         self.finish(m);
-        let [ce, aux, z, total] = sum.map(|l| l * T::of(scale));
+        let [ce, aux, z, total] = sum.map(|l| l / T::of(micros as f64));
         (Losses { ce, aux, z, total }, self.grads())
     }
     /// Sums what the shards hold, onto the first, in the order of the shards

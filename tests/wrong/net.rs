@@ -85,7 +85,7 @@ impl Net {
     pub(crate) fn names(&self) -> Vec<String> {
         self.model.layout.entries.iter().map(|e| e.name.clone()).collect()
     }
-    pub(crate) fn split(&self, p: &[f64]) -> Vec<Vec<f64>> {
+    pub(crate) fn split<T: Real>(&self, p: &[T]) -> Vec<Vec<T>> {
         let entries = self.model.layout.entries.iter();
         entries.map(|e| p[e.param.range()].to_vec()).collect()
     }
@@ -98,9 +98,9 @@ impl Net {
         (losses.total, choices.collect::<Vec<_>>().concat())
     }
     /// The model's backward, line by line as in the library.
-    pub(crate) fn gradient(
-        &self, p: &Params<f64>, scale: f64,
-    ) -> ParamGrads<f64> {
+    pub(crate) fn gradient<T: Real>(
+        &self, p: &Params<T>, scale: T,
+    ) -> ParamGrads<T> {
         let is = |s| self.slips.contains(&s);
         let (m, n, d) = (&self.model, SHAPE.rows(), self.model.config.hidden);
         let mut a = m.acts(SHAPE, false);
@@ -108,13 +108,14 @@ impl Net {
         CrossEntropy.forward(&mut a.lse, &a.head.y, &TARGETS);
         let mut dp = m.layout.grads();
         let (mut dz, mut du) = (m.head.acts(SHAPE), m.norm.acts(SHAPE));
-        let mut dx = vec![f64::NAN; n * d];
-        let mean = if is(SumForMean) { 1.0 } else { 1.0 / n as f64 };
+        let mut dx = vec![T::of(f64::NAN); n * d];
+        let rows = T::of(n as f64);
+        let mean = if is(SumForMean) { T::ONE } else { T::ONE / rows };
         let mut targets = TARGETS;
         if is(TargetShift) {
             targets.rotate_left(1);
         }
-        let dce = scale * self.coef.ce * mean;
+        let dce = scale * T::of(self.coef.ce) * mean;
         cross_entropy_backward(&mut dz.y, &a.head.y, &a.lse, &targets, dce);
         let nd = n * d;
         let last = &a.stream[m.blocks.len() * nd..];
@@ -135,12 +136,13 @@ impl Net {
             let mut g = m.blocks[l].acts(SHAPE);
             Twin::y(&mut g).copy_from_slice(&dx);
             let to = Twin::totals(&mut g).unwrap();
-            let (count, aux) = (&a.totals[l].count, scale * self.coef.aux);
+            let (count, aux) =
+                (&a.totals[l].count, scale * T::of(self.coef.aux));
             balance_backward(&mut to.load, count, n, k, aux);
             if is(AuxOverN) {
-                to.load.iter_mut().for_each(|d| *d *= n as f64);
+                to.load.iter_mut().for_each(|d| *d *= rows);
             }
-            to.squares = scale * self.coef.z / n as f64;
+            to.squares = scale * T::of(self.coef.z) / rows;
             let block = &m.blocks[l];
             block.backward(p, x, &a.blocks[l], &mut g, &mut dx, &mut dp);
         }
@@ -164,8 +166,15 @@ impl Function for Net {
         let (loss, choices) = self.loss(&p);
         (vec![loss], choices)
     }
-    fn backward(&self, x: &[Vec<f64>], dy: &[f64]) -> Vec<Vec<f64>> {
-        let p = self.model.layout.zeros::<f64>().like(x.concat());
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
         self.split(&self.gradient(&p, dy[0]).data)
+    }
+    fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
+        let p = self.model.layout.zeros::<T>().like(x.concat());
+        let (_, choices) = self.loss(&p);
+        let per_block = choices.chunks(choices.len() / self.model.blocks.len());
+        let idle = |c: &[usize]| (0..config().experts).any(|e| !c.contains(&e));
+        vec![("an idle expert", per_block.into_iter().any(idle))]
     }
 }

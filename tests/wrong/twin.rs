@@ -434,6 +434,13 @@ impl Layer for Twin {
     fn choices<T: Real>(a: &TwinActs<T>) -> &[usize] {
         &a.choice
     }
+    fn branches<T: Real>(a: &TwinActs<T>) -> Vec<(&'static str, bool)> {
+        vec![
+            ("a masked key", a.prob.contains(&T::ZERO)),
+            ("an expert not chosen", true),
+            ("an idle expert", a.totals.count.contains(&0)),
+        ]
+    }
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut TwinActs<T>) {
         let (c, s) = (&self.config, a.shape);
         let (d, f) = (c.hidden, c.intermediate);

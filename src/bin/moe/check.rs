@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 /// The equations, as they were when the program was built.
 const EQUATIONS: &str = include_str!("../../../equations.toml");
-const RUNGS: [Rung; 6] =
-    [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T5, Rung::T7];
+const RUNGS: [Rung; 7] =
+    [Rung::T1, Rung::T2, Rung::T3, Rung::T4, Rung::T5, Rung::T7, Rung::T10];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -24,6 +24,7 @@ Rungs:
   T4  the error of a difference falls a hundredfold with a tenfold step
   T5  fast f32 kernels against their plain twins, on this CPU's instructions
   T7  formulas evaluated literally, and invariants
+  T10 every tensor over a finite field, where both sides are equal or not
 
 Examples:
   moe check                 every equation; exit 1 if any bound is broken
@@ -58,6 +59,10 @@ impl Outcome {
     }
     fn holds(&self) -> bool {
         self.report.as_ref().is_ok_and(Report::holds)
+    }
+    /// Whether the report says why something is not measured.
+    fn inexact(&self) -> bool {
+        self.report.as_ref().is_ok_and(|r| !r.unmeasured.is_empty())
     }
     fn worst(&self, rung: Rung) -> Option<&Measure> {
         self.report.as_ref().ok()?.worst(rung)
@@ -141,6 +146,7 @@ fn as_json(
         "holds": o.holds(),
         "rests_on": if o.holds() { vec![] } else { o.rests_on(broken) },
         "rungs": RUNGS.iter().filter_map(rung).collect::<Vec<_>>(),
+        "unmeasured": o.report.as_ref().map_or(&[][..], |r| &r.unmeasured),
         "panic": o.report.as_ref().err(),
     })
 }
@@ -165,14 +171,24 @@ fn table(
     text = format!("{}\n", text.trim_end());
     for o in outcomes {
         let cell = |r| match o.worst(r) {
+            Some(m) if r == Rung::T10 && m.holds() => "exact".into(),
+            Some(_) if r == Rung::T10 => "not equal".into(),
             Some(m) if m.bound == 0.0 => format!("{:.0e}/0", m.error),
             Some(m) => format!("{:.1e}/{:.0e}", m.error, m.bound),
+            None if r == Rung::T10 && o.inexact() => "-".into(),
             None => String::new(),
         };
         let cells = RUNGS.map(|r| format!("{:<16}", cell(r))).concat();
         let verdict = if o.holds() { "" } else { " FAILS" };
         let line = format!("{:<id$}{:<file$}{cells}", o.check.id, code(o));
         text += &format!("{}{verdict}\n", line.trim_end());
+    }
+    let reports = outcomes.iter().filter_map(|o| {
+        let report = o.report.as_ref().ok()?;
+        Some((o.check.id, report.unmeasured.as_slice()))
+    });
+    for (id, lines) in reports.filter(|(_, lines)| !lines.is_empty()) {
+        text += &format!("\n{id}: {}", lines.join("; "));
     }
     for o in outcomes.iter().filter(|o| !o.holds()) {
         text += &format!("\n{}\n", o.explain(broken));
