@@ -35,6 +35,8 @@ pub struct Config {
     pub aux: f64,
     /// Standard deviation of initial weights.
     pub init: f64,
+    /// Whether attention's four maps have a bias.
+    pub attention_bias: bool,
 }
 
 impl Config {
@@ -63,6 +65,10 @@ impl Config {
     /// assert_eq!(counts("bytes").unwrap().0, bytes);
     /// let idle = 4 * 6 * 3 * 256 * 128; // 6 of 8 experts in 4 blocks
     /// assert_eq!(counts("bytes").unwrap().1, bytes - idle);
+    /// // Biases add L·((H + 2K)·d + D).
+    /// let mut tiny = Config::preset("tiny").unwrap();
+    /// tiny.attention_bias = true;
+    /// assert_eq!(tiny.total(), 345_920 + 2 * ((4 + 2) * 16 + 64));
     /// ```
     pub fn preset(name: &str) -> Result<Self> {
         let tiny = Self {
@@ -80,6 +86,7 @@ impl Config {
             rope_theta: 1e4,
             aux: 0.01,
             init: 0.02,
+            attention_bias: false,
         };
         Ok(match name {
             "tiny" => tiny,
@@ -131,8 +138,8 @@ impl Config {
     pub fn active(&self) -> u64 {
         self.count(self.top_k)
     }
-    /// 2VD + D + L·(2HdD + 2KdD + 3eFD + ED + 2D) with e experts in use;
-    /// saturates where a u64 is too small.
+    /// 2VD + D + L·(2HdD + 2KdD + 3eFD + ED + 2D) with e experts in use, and
+    /// the biases; saturates where a u64 is too small.
     fn count(&self, experts: usize) -> u64 {
         let wide = |n: usize| n as u128;
         let heads = wide(self.heads) + wide(self.kv_heads);
@@ -140,8 +147,15 @@ impl Config {
         let expert = 3 * wide(experts) * wide(self.intermediate);
         let block = attention + expert + wide(self.experts) + 2;
         let rows = 2 * wide(self.vocab) + 1 + wide(self.layers) * block;
-        let all = wide(self.hidden) * rows;
+        let all = wide(self.hidden) * rows + self.biases();
         all.try_into().unwrap_or(u64::MAX)
+    }
+    /// The elements of all biases: L·((H + 2K)·d + D), or 0.
+    pub(crate) fn biases(&self) -> u128 {
+        let wide = |n: usize| n as u128;
+        let heads = wide(self.heads) + 2 * wide(self.kv_heads);
+        let block = heads * wide(self.head) + wide(self.hidden);
+        if self.attention_bias { wide(self.layers) * block } else { 0 }
     }
 
     /// Looks at every relation between the sizes.

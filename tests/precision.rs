@@ -527,6 +527,7 @@ fn models() -> Vec<(&'static str, Config, Shape)> {
         rope_theta: 1e4,
         aux: 0.01,
         init: 0.2,
+        attention_bias: false,
     };
     let shape = |batch, time| Shape { batch, time };
     let of = |f: fn(&mut Config)| {

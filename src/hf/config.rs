@@ -8,7 +8,7 @@ use std::path::Path;
 use strsim::levenshtein;
 
 /// Fields of a Mixtral `config.json` that a [`Config`] holds.
-const READ: [&str; 17] = [
+const READ: [&str; 18] = [
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -25,17 +25,17 @@ const READ: [&str; 17] = [
     "rope_scaling",
     "router_aux_loss_coef",
     "initializer_range",
+    "attention_bias",
     "architectures",
 ];
 /// Fields that would change what is computed, the values that mean what this
 /// model does (absent and null always do), and why no other can be taken.
-const FIXED: [(&str, &[&str], &str); 12] = [
+const FIXED: [(&str, &[&str], &str); 11] = [
     ("model_type", &["\"mixtral\""], "only Mixtral is built here"),
     ("hidden_act", &["\"silu\"", "\"swish\""], "the experts use silu"),
     ("tie_word_embeddings", &["false"], "the head has weights of its own"),
     ("sliding_window", &[], "attention sees all earlier positions"),
-    ("attention_bias", &["false"], "no linear map has a bias"),
-    ("mlp_bias", &["false"], "no linear map has a bias"),
+    ("mlp_bias", &["false"], "the experts have no biases"),
     ("attention_dropout", &["0.0", "0"], "there is no dropout"),
     ("router_jitter_noise", &["0.0", "0"], "the router has no noise"),
     ("partial_rotary_factor", &["1.0", "1"], "whole heads are rotated"),
@@ -118,6 +118,7 @@ impl Config {
             rope_theta: rope_theta(&json)?,
             aux: number(&json, "router_aux_loss_coef", 0.001)?,
             init: number(&json, "initializer_range", 0.02)?,
+            attention_bias: flag(&json, "attention_bias")?,
         };
         if json.get("head_dim").is_none_or(Value::is_null) {
             let divides = heads == 0 || hidden.is_multiple_of(heads);
@@ -130,9 +131,10 @@ impl Config {
         config.validate()?;
         Ok(config)
     }
-    /// What [`Config::from_json`] reads, as transformers 4 and 5 read it too.
+    /// What [`Config::from_json`] reads, as transformers 4 and 5 read it too;
+    /// except that its Mixtral has no biases, and ignores `attention_bias`.
     pub fn to_json(&self) -> String {
-        let json = json!({
+        let mut json = json!({
             "architectures": ["MixtralForCausalLM"],
             "attention_dropout": 0.0,
             "bos_token_id": null, // absent would mean 1
@@ -161,6 +163,9 @@ impl Config {
             "use_cache": true,
             "vocab_size": self.vocab,
         });
+        if self.attention_bias {
+            json["attention_bias"] = true.into();
+        }
         format!("{json:#}\n")
     }
     /// [`Config::from_json`] of a file.
@@ -231,6 +236,13 @@ fn number(json: &Map<String, Value>, field: &str, absent: f64) -> Result<f64> {
     let valid = if value.is_null() { Some(absent) } else { value.as_f64() };
     rule(valid.is_some(), field, short(value), "it has to be a number", CURE)?;
     Ok(valid.unwrap_or_default())
+}
+/// Whether a field is true; not if it or its value is missing.
+fn flag(json: &Map<String, Value>, field: &str) -> Result<bool> {
+    let value = json.get(field).unwrap_or(&Value::Null);
+    let valid = value.is_null() || value.is_boolean();
+    rule(valid, field, short(value), "it has to be true or false", CURE)?;
+    Ok(value == true)
 }
 /// The rotary base: at the top level (transformers 4) or one level down (5).
 fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
