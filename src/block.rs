@@ -70,10 +70,14 @@ pub fn experts(c: &Config) -> Experts {
 impl Block {
     /// One of the blocks of a model; they share the rotary table.
     pub fn new(b: Builder, c: &Config, rope: Arc<Rope>) -> Self {
+        let attention = match c.attention_bias {
+            true => Attention::with_bias,
+            false => Attention::new,
+        };
         Self::with(
             b,
             c,
-            |b| Attention::new(b, c.hidden, heads(c), rope),
+            |b| attention(b, c.hidden, heads(c), rope),
             |b| Moe::new(b, c.hidden, experts(c)),
         )
     }

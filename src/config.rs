@@ -39,6 +39,8 @@ pub struct Config {
     /// that the head is the same numbers. They are copied when it is read; from
     /// then on the two are two parameters.
     pub tied: bool,
+    /// Whether attention's four maps have a bias.
+    pub attention_bias: bool,
 }
 
 impl Config {
@@ -67,6 +69,10 @@ impl Config {
     /// assert_eq!(counts("bytes").unwrap().0, bytes);
     /// let idle = 4 * 6 * 3 * 256 * 128; // 6 of 8 experts in 4 blocks
     /// assert_eq!(counts("bytes").unwrap().1, bytes - idle);
+    /// // Biases add L·((H + 2K)·d + D).
+    /// let mut tiny = Config::preset("tiny").unwrap();
+    /// tiny.attention_bias = true;
+    /// assert_eq!(tiny.total(), 345_920 + 2 * ((4 + 2) * 16 + 64));
     /// ```
     pub fn preset(name: &str) -> Result<Self> {
         let tiny = Self {
@@ -85,6 +91,7 @@ impl Config {
             aux: 0.01,
             init: 0.02,
             tied: false,
+            attention_bias: false,
         };
         Ok(match name {
             "tiny" => tiny,
@@ -136,8 +143,8 @@ impl Config {
     pub fn active(&self) -> u64 {
         self.count(self.top_k)
     }
-    /// 2VD + D + L·(2HdD + 2KdD + 3eFD + ED + 2D) with e experts in use;
-    /// saturates where a u64 is too small.
+    /// 2VD + D + L·(2HdD + 2KdD + 3eFD + ED + 2D) with e experts in use, and
+    /// the biases; saturates where a u64 is too small.
     fn count(&self, experts: usize) -> u64 {
         let wide = |n: usize| n as u128;
         let heads = wide(self.heads) + wide(self.kv_heads);
@@ -145,14 +152,22 @@ impl Config {
         let expert = 3 * wide(experts) * wide(self.intermediate);
         let block = attention + expert + wide(self.experts) + 2;
         let rows = 2 * wide(self.vocab) + 1 + wide(self.layers) * block;
-        let all = wide(self.hidden) * rows;
+        let all = wide(self.hidden) * rows + self.biases();
         all.try_into().unwrap_or(u64::MAX)
     }
+    /// The elements of all biases: L·((H + 2K)·d + D), or 0.
+    pub(crate) fn biases(&self) -> u128 {
+        let wide = |n: usize| n as u128;
+        let heads = wide(self.heads) + 2 * wide(self.kv_heads);
+        let block = heads * wide(self.head) + wide(self.hidden);
+        if self.attention_bias { wide(self.layers) * block } else { 0 }
+    }
 
-    /// Entries of the table of θ: matrices and gains.
+    /// Entries of the table of θ: matrices, gains and biases.
     pub fn tensors(&self) -> u64 {
         let [l, e] = [self.layers, self.experts].map(|n| n as u128);
-        (3 + l * (7 + 3 * e)).try_into().unwrap_or(u64::MAX)
+        let biases = if self.attention_bias { 4 } else { 0 };
+        (3 + l * (7 + biases + 3 * e)).try_into().unwrap_or(u64::MAX)
     }
 
     /// Looks at every relation between the sizes.

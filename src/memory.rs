@@ -42,7 +42,7 @@ pub fn cache(c: &Config) -> u64 {
 }
 
 /// Bytes of the table of θ, which a model has before it has any parameter: an
-/// entry, a name and a place in a set for each matrix and gain.
+/// entry, a name and a place in a set for each matrix, gain and bias.
 pub fn table(c: &Config) -> u64 {
     const ENTRY: u128 = 300; // measured: 240 for the deepest names
     let all = ENTRY * u128::from(c.tensors()) + u128::from(rotary(c));
@@ -69,7 +69,8 @@ pub fn flops_forward(c: &Config, time: usize) -> u64 {
     let of = |n: usize| n as u128;
     let gains = of(c.hidden) * (2 * of(c.layers) + 1);
     let embedding = of(c.vocab) * of(c.hidden); // read, not multiplied
-    let linear = u128::from(c.active()).saturating_sub(embedding + gains);
+    let linear =
+        u128::from(c.active()).saturating_sub(embedding + gains + c.biases());
     let heads = of(c.layers) * of(c.heads) * of(c.head);
     let all = 2 * linear + 4 * heads * of(time);
     all.try_into().unwrap_or(u64::MAX)

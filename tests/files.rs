@@ -108,6 +108,47 @@ fn heads_are_reordered_and_maps_transposed() {
     let theirs = hf::to_hf(&ours, find("layers.0.attention.wv"), 4);
     assert_eq!(theirs[8..11], [1.0, 9.0, 17.0]);
 }
+/// `attention_bias` is Llama's: a bias on each of the four maps, those of the
+/// queries and keys in the order of their rows.
+#[test]
+fn biases_are_saved_under_their_names_and_read_back() {
+    let config = Config { head: 8, attention_bias: true, ..model().0.config };
+    let model = Model::new(config).unwrap();
+    let (mut p, len) = (model.init::<f32>(7), model.layout.len);
+    assert_eq!(len as u64, model.config.total());
+    for e in model.layout.entries.iter().filter(|e| e.shape.len() == 1) {
+        let first = e.param.range().start as f32; // each says where it is
+        let values = p[e.param].iter_mut().enumerate();
+        values.for_each(|(i, v)| *v = first + i as f32);
+    }
+    let dir = Dir::new();
+    hf::save(&dir.0, &model, &p).unwrap();
+    let (read, q) = hf::load::<f32>(&dir.0).unwrap();
+    assert_eq!((&read.config, &q), (&model.config, &p));
+    let bytes = fs::read(dir.0.join("model.safetensors")).unwrap();
+    let theirs = SafeTensors::deserialize(&bytes).unwrap();
+    for (ours, name, order) in [
+        ("bq", "q_proj", [0, 2, 4, 6, 1, 3, 5, 7]), // the first head
+        ("bk", "k_proj", [0, 2, 4, 6, 1, 3, 5, 7]),
+        ("bv", "v_proj", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("bo", "o_proj", [0, 1, 2, 3, 4, 5, 6, 7]),
+    ] {
+        let ours = model.layout.find(&format!("layers.1.attention.{ours}"));
+        let ours = &p[ours.unwrap().param];
+        let name = format!("model.layers.1.self_attn.{name}.bias");
+        let t = theirs.tensor(&name).unwrap();
+        assert_eq!(t.shape(), [ours.len()], "{name}");
+        let number = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap());
+        let t: Vec<f32> = t.data().chunks(4).map(number).collect();
+        let want = order.map(|i| ours[i]);
+        assert_eq!(t[..8], want, "{name}");
+    }
+    // Without the field, no bias has a place.
+    let path = dir.0.join("config.json");
+    let json = fs::read_to_string(&path).unwrap();
+    fs::write(&path, json.replace("\"attention_bias\": true,", "")).unwrap();
+    refused(&dir, &["_proj.bias", "unknown tensor"]);
+}
 /// Each half of a type's patterns: sign, small, large.
 #[test]
 fn halves_and_doubles_are_read() {
@@ -293,8 +334,8 @@ fn wrong_configs_are_explained() {
     );
     config(
         "\"use_cache\"",
-        "\"attention_bias\": true, \"use_cache\"",
-        &["attention_bias"],
+        "\"attention_bias\": \"yes\", \"use_cache\"",
+        &["attention_bias", "\"yes\"", "true or false"],
     );
     config("\"head_dim\": 4", "\"head_dim\": 3", &["head_dim", "3", "even"]);
     config(

@@ -105,6 +105,16 @@ fn linear_backward() {
 }
 
 #[test]
+fn linear_forward_bias() {
+    check::assert("linear-forward-bias");
+}
+
+#[test]
+fn linear_backward_bias() {
+    check::assert("linear-backward-bias");
+}
+
+#[test]
 fn embedding_forward() {
     check::assert("embedding-forward");
 }
@@ -247,6 +257,16 @@ fn router_short_form() {
 #[test]
 fn router_backward() {
     check::assert("router-backward");
+}
+
+#[test]
+fn l1_normalize() {
+    check::assert("l1-normalize");
+}
+
+#[test]
+fn l1_normalize_backward() {
+    check::assert("l1-normalize-backward");
 }
 
 #[test]

@@ -528,6 +528,7 @@ fn models() -> Vec<(&'static str, Config, Shape)> {
         aux: 0.01,
         init: 0.2,
         tied: false,
+        attention_bias: false,
     };
     let shape = |batch, time| Shape { batch, time };
     let of = |f: fn(&mut Config)| {

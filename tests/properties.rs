@@ -28,6 +28,7 @@ use moe_by_hand::rng::Rng;
 use moe_by_hand::train::gradient::{Coefficients, Gradient, Losses};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngSeed};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// So many cases, always the same.
@@ -405,20 +406,33 @@ fn attention() -> impl Strategy<Value = Attend> {
         let h = Heads { heads: kv * group, kv_heads: kv, head: 2 * half };
         let mut layout = Layout::default();
         let rope = Arc::new(Rope::new(h.head, 8, 100.0));
-        let layer = Attention::new(layout.builder(), d, h, rope);
+        let build = match seed % 2 {
+            0 => Attention::new,
+            _ => Attention::with_bias,
+        };
+        let layer = build(layout.builder(), d, h, rope);
         let (p, s) = (values(&layout, &mut rng), Shape { batch, time });
         let x = normals(s.rows() * d, 1.0, &mut rng);
         Attend { layout, layer, h, s, d, p, x }
     })
 }
 impl Attend {
-    /// A·B for A: [_, k] and the columns `cols` of B: [k, n].
-    fn product(
-        a: &[f64], b: &[f64], [k, n]: [usize; 2], cols: std::ops::Range<usize>,
-    ) -> Vec<f64> {
+    fn param(&self, name: &str) -> (&[f64], &[usize]) {
+        let e = self.layout.find(name).expect(name);
+        (&self.p[e.param], &e.shape)
+    }
+    /// A·W + b for A: [_, k] and the columns `cols` of W: [k, n], whose names
+    /// are `w` and `b` and one of q, k, v and o.
+    fn map(&self, a: &[f64], to: &str, cols: Range<usize>) -> Vec<f64> {
+        let (w, shape) = self.param(&format!("w{to}"));
+        let (k, n) = (shape[0], shape[1]);
+        let b = match self.layer.bias {
+            Some(_) => self.param(&format!("b{to}")).0,
+            None => &vec![0.0; n],
+        };
         let row = |a: &[f64]| -> Vec<f64> {
-            let of = |j| (0..k).map(|i| a[i] * b[i * n + j]).sum();
-            cols.clone().map(of).collect()
+            let product = |j| (0..k).map(|i| a[i] * w[i * n + j]).sum::<f64>();
+            cols.clone().map(|j| product(j) + b[j]).collect()
         };
         a.chunks(k).flat_map(row).collect()
     }
@@ -426,29 +440,23 @@ impl Attend {
     /// by head.
     fn literal(&self, window: usize) -> Vec<f64> {
         let Heads { heads, kv_heads, head } = self.h;
-        let of = |name: &str| {
-            let e = self.layout.entries.iter().find(|e| e.name == name);
-            let e = e.expect(name);
-            (&self.p[e.param], [e.shape[0], e.shape[1]])
-        };
         let rope = Rope::new(head, 8, 100.0);
         let t = self.s.time;
         let mut mix = vec![0.0; self.s.rows() * heads * head];
         for h in 0..heads {
             let kv = h / (heads / kv_heads);
             let project = |name, h: usize, turn: bool| {
-                let (w, shape) = of(name);
                 let cols = h * head..(h + 1) * head;
-                let mut y = Self::product(&self.x, w, shape, cols);
+                let mut y = self.map(&self.x, name, cols);
                 if turn {
                     rope_forward(&mut y, head, t, 0, &rope);
                 }
                 y
             };
             let (q, k, v) = (
-                project("wq", h, true),
-                project("wk", kv, true),
-                project("wv", kv, false),
+                project("q", h, true),
+                project("k", kv, true),
+                project("v", kv, false),
             );
             for i in 0..self.s.rows() {
                 let first = (i / t * t).max((i + 1).saturating_sub(window));
@@ -467,8 +475,7 @@ impl Attend {
                 }
             }
         }
-        let (wo, shape) = of("wo");
-        Self::product(&mix, wo, shape, 0..self.d)
+        self.map(&mix, "o", 0..self.d)
     }
     fn dx(&self, dy: &[f64]) -> Vec<f64> {
         let (mut a, mut g) = (self.layer.acts(self.s), self.layer.acts(self.s));
@@ -559,6 +566,7 @@ fn models() -> impl Strategy<Value = (Config, Shape, u64)> {
                 aux: 0.01,
                 init: 0.5,
                 tied: false,
+                attention_bias: seed % 2 == 1,
             };
             (config, Shape { batch: shape.0, time: shape.1 }, seed)
         },

@@ -3,8 +3,8 @@
 use super::parity::{ETA, LENGTH, Pair, gamma, numbers, report, wide};
 use super::softmax::softmax_bounds;
 use super::tools::{
-    Built, Check, D, LONG, built, check, composed, formula, invariant,
-    layer_proof, product, proof, random, sum, worst,
+    Built, Check, D, LONG, add_bias, built, check, composed, formula,
+    invariant, layer_proof, product, proof, random, sum, worst,
 };
 use crate::field::Field;
 use crate::gradcheck::{Function, Measure, Report};
@@ -37,7 +37,12 @@ pub(super) const CHECKS: &[Check] = &[
     composed(
         "attention-layer-backward",
         layer_backward,
-        &["linear-backward", "rope-backward", "attention-backward"],
+        &[
+            "linear-backward",
+            "linear-backward-bias",
+            "rope-backward",
+            "attention-backward",
+        ],
     ),
 ];
 
@@ -209,11 +214,24 @@ pub(super) fn attention(h: Heads) -> impl Fn(Builder) -> Attention {
     let rope = Arc::new(Rope::new(h.head, 5, 100.0));
     move |b| Attention::new(b, D, h, rope.clone())
 }
+/// The same, with biases.
+fn biased(h: Heads) -> impl Fn(Builder) -> Attention {
+    let rope = Arc::new(Rope::new(h.head, 5, 100.0));
+    move |b| Attention::with_bias(b, D, h, rope.clone())
+}
 /// Attention of one sequence head by head, as the formula says it.
 fn literal(l: &Built<Attention>, h: Heads, x: &[f64]) -> Vec<f64> {
     let (t, d) = (x.len() / D, h.head);
     let rope = Rope::new(d, t, 100.0);
-    let [mut q, mut k, v] = ["wq", "wk", "wv"].map(|w| product(x, l.get(w), D));
+    let map = |x: &[f64], w: &str, b: &str, d: usize| {
+        let mut y = product(x, l.get(w), d);
+        if l.layer.bias.is_some() {
+            add_bias(&mut y, l.get(b));
+        }
+        y
+    };
+    let (mut q, mut k) = (map(x, "wq", "bq", D), map(x, "wk", "bk", D));
+    let v = map(x, "wv", "bv", D);
     rope_forward(&mut q, h.heads * d, t, 0, &rope);
     rope_forward(&mut k, h.kv_heads * d, t, 0, &rope);
     let mut mix = vec![0.0; t * h.heads * d];
@@ -236,7 +254,7 @@ fn literal(l: &Built<Attention>, h: Heads, x: &[f64]) -> Vec<f64> {
             }
         }
     }
-    product(&mix, l.get("wo"), h.heads * d)
+    map(&mix, "wo", "bo", h.heads * d)
 }
 /// What is measured with each kind of heads.
 pub(super) fn with_heads(f: impl Fn(&str, Heads) -> Report) -> Report {
@@ -245,14 +263,21 @@ pub(super) fn with_heads(f: impl Fn(&str, Heads) -> Report) -> Report {
 }
 fn forward() -> Report {
     with_heads(|name, h| {
-        let (l, x) = (built(attention(h)), random("x", 10 * D));
-        let each = x.chunks(5 * D).map(|x| literal(&l, h, x));
-        let want = each.collect::<Vec<_>>().concat();
-        formula(name, &l.forward(&x, LONG), &want)
+        let x = random("x", 10 * D);
+        let proof = |what: &str, l: Built<Attention>| {
+            let each = x.chunks(5 * D).map(|x| literal(&l, h, x));
+            let want = each.collect::<Vec<_>>().concat();
+            formula(what, &l.forward(&x, LONG), &want)
+        };
+        let bias = format!("{name}, biases");
+        proof(name, built(attention(h))).and(proof(&bias, built(biased(h))))
     })
 }
 fn layer_backward() -> Report {
-    with_heads(|name, h| layer_proof(attention(h), LONG).of(name))
+    with_heads(|name, h| {
+        let biased = layer_proof(biased(h), LONG).of("biases");
+        layer_proof(attention(h), LONG).and(biased).of(name)
+    })
 }
 
 // In f32 --------------------------------------------------------------------

@@ -21,6 +21,7 @@ mod block;
 pub mod attention;
 mod rope;
 mod router;
+mod l1;
 pub mod moe;
 mod model;
 mod balance; // after the model, which the z-loss is measured on
@@ -53,6 +54,7 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
         attention::CHECKS,
         rope::CHECKS,
         router::CHECKS,
+        l1::CHECKS,
         moe::CHECKS,
         balance::CHECKS,
         model::CHECKS,

@@ -108,6 +108,11 @@ pub(super) fn product(x: &[f64], w: &[f64], d: usize) -> Vec<f64> {
     x.chunks(d).flat_map(|x| (0..f).map(move |j| at(x, j))).collect()
 }
 
+/// Adds a bias to each row of y.
+pub(super) fn add_bias(y: &mut [f64], b: &[f64]) {
+    y.iter_mut().enumerate().for_each(|(i, y)| *y += b[i % b.len()]);
+}
+
 // Layers and models ---------------------------------------------------------
 
 /// The width of a layer's rows.
@@ -177,5 +182,6 @@ pub fn config() -> Config {
         aux: 0.01,
         init: 0.02,
         tied: false,
+        attention_bias: false,
     }
 }

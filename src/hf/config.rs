@@ -8,7 +8,7 @@ use std::path::Path;
 use strsim::levenshtein;
 
 /// Fields of a Mixtral `config.json` that a [`Config`] holds.
-const READ: [&str; 19] = [
+const READ: [&str; 20] = [
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -25,6 +25,7 @@ const READ: [&str; 19] = [
     "rope_scaling",
     "router_aux_loss_coef",
     "initializer_range",
+    "attention_bias",
     "architectures",
     "tie_word_embeddings",
     "sliding_window",
@@ -32,11 +33,10 @@ const READ: [&str; 19] = [
 /// Fields that would change what is computed, the values that mean what this
 /// model does (absent and null always do), why no other can be taken, and what
 /// to do.
-const FIXED: [(&str, &[&str], &str, &str); 10] = [
+const FIXED: [(&str, &[&str], &str, &str); 9] = [
     ("model_type", &["\"mixtral\""], "only Mixtral is built here", CANNOT),
     ("hidden_act", &["\"silu\"", "\"swish\""], "the experts use silu", CANNOT),
-    ("attention_bias", &["false"], "no linear map has a bias", CANNOT),
-    ("mlp_bias", &["false"], "no linear map has a bias", CANNOT),
+    ("mlp_bias", &["false"], "the experts have no biases", CANNOT),
     ("attention_dropout", &["0.0", "0"], "there is no dropout", TRAINING),
     ("router_jitter_noise", &["0.0", "0"], "the router has no noise", TRAINING),
     ("partial_rotary_factor", &["1.0", "1"], "whole heads are rotated", CANNOT),
@@ -126,6 +126,7 @@ impl Config {
             aux: number(&json, "router_aux_loss_coef", 0.001)?,
             init: number(&json, "initializer_range", 0.02)?,
             tied: flag(&json, "tie_word_embeddings")?,
+            attention_bias: flag(&json, "attention_bias")?,
         };
         if json.get("head_dim").is_none_or(Value::is_null) {
             let divides = heads == 0 || hidden.is_multiple_of(heads);
@@ -139,10 +140,11 @@ impl Config {
         window(&json, config.context)?;
         Ok(config)
     }
-    /// What [`Config::from_json`] reads, as transformers 4 and 5 read it too.
-    /// It is never tied: what is saved has a head of its own.
+    /// What [`Config::from_json`] reads, as transformers 4 and 5 read it too;
+    /// except that its Mixtral has no biases, and ignores `attention_bias`. It
+    /// is never tied: what is saved has a head of its own.
     pub fn to_json(&self) -> String {
-        let json = serde_json::json!({
+        let mut json = serde_json::json!({
             "architectures": ["MixtralForCausalLM"],
             "attention_dropout": 0.0,
             "bos_token_id": null, // absent would mean 1
@@ -171,6 +173,9 @@ impl Config {
             "use_cache": true,
             "vocab_size": self.vocab,
         });
+        if self.attention_bias {
+            json["attention_bias"] = true.into();
+        }
         format!("{json:#}\n")
     }
     /// [`Config::from_json`] of a file.

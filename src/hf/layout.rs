@@ -11,7 +11,7 @@ use crate::real::Real;
 
 /// Our names and Hugging Face's. Those after the third stand behind
 /// `layers.3.` here, behind `model.layers.3.` there; a star is a number.
-const NAMES: [(&str, &str); 13] = [
+const NAMES: [(&str, &str); 17] = [
     ("embed", "model.embed_tokens.weight"),
     ("norm.gain", "model.norm.weight"),
     ("head.w", "lm_head.weight"),
@@ -20,6 +20,10 @@ const NAMES: [(&str, &str); 13] = [
     ("attention.wk", "self_attn.k_proj.weight"),
     ("attention.wv", "self_attn.v_proj.weight"),
     ("attention.wo", "self_attn.o_proj.weight"),
+    ("attention.bq", "self_attn.q_proj.bias"),
+    ("attention.bk", "self_attn.k_proj.bias"),
+    ("attention.bv", "self_attn.v_proj.bias"),
+    ("attention.bo", "self_attn.o_proj.bias"),
     ("norm2.gain", "post_attention_layernorm.weight"),
     ("moe.router.w", "block_sparse_moe.gate.weight"),
     ("moe.experts.*.w1", "block_sparse_moe.experts.*.w1.weight"),
@@ -107,11 +111,12 @@ pub fn rotary_row(j: usize, head: usize) -> usize {
 fn places(e: &Entry, head: usize) -> impl Iterator<Item = usize> {
     let (rows, cols) = (e.param.rows(), e.param.cols);
     let linear = matches!(e.role, Role::Weight | Role::Residual);
-    let turned = e.name.ends_with(".wq") || e.name.ends_with(".wk");
+    let turned = [".wq", ".wk", ".bq", ".bk"];
+    let turned = turned.iter().any(|end| e.name.ends_with(end));
     let row = move |j| if turned { rotary_row(j, head) } else { j };
     (0..rows * cols).map(move |at| match (at / cols, at % cols) {
         (r, j) if linear => row(j) * rows + r,
-        _ => at,
+        _ => row(at), // a bias is one row
     })
 }
 /// Our values of a parameter, in Hugging Face's order; also of its gradient

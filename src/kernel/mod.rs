@@ -14,3 +14,4 @@ pub mod product;
 pub mod matrix;
 pub mod softmax;
 pub mod activation;
+pub mod l1;

@@ -5,7 +5,9 @@ use crate::kernel::matrix::{Add, Mat, MatMut, Set, mat, mat_mut, matmul};
 use crate::kernel::simd::Buffer;
 use crate::kernel::softmax::{causal_softmax_backward, causal_softmax_forward};
 use crate::layer::{Decode, Layer, Shape, buffer};
-use crate::nn::linear::{linear_backward, linear_forward};
+use crate::nn::linear::{
+    linear_backward, linear_bias_backward, linear_bias_forward, linear_forward,
+};
 use crate::nn::rope::{Rope, rope_backward, rope_forward};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
@@ -111,6 +113,18 @@ pub struct Heads {
     /// d, columns of a head.
     pub head: usize,
 }
+/// The biases of attention's maps: q = rope(x·W_q + b_q), and so on.
+#[derive(Clone, Copy, Debug)]
+pub struct Biases {
+    /// [heads·head]
+    pub bq: Param,
+    /// [kv·head]
+    pub bk: Param,
+    /// [kv·head]
+    pub bv: Param,
+    /// [d]
+    pub bo: Param,
+}
 /// Causal attention with rotary positions: y = concat(heads)·Wₒ.
 ///
 /// Sources: Shazeer 2019 (one key head), Ainslie et al. 2023 (groups).
@@ -146,6 +160,8 @@ pub struct Attention {
     pub wv: Param,
     /// [heads·head, d]
     pub wo: Param,
+    /// Those of the four maps, if they have them.
+    pub bias: Option<Biases>,
     /// The table of angles, which the blocks share.
     pub rope: Arc<Rope>,
     /// How many heads, and of what size.
@@ -176,7 +192,22 @@ impl Attention {
     /// # Panics
     /// If the key heads do not divide the query heads.
     #[track_caller]
-    pub fn new(mut b: Builder, d: usize, h: Heads, rope: Arc<Rope>) -> Self {
+    pub fn new(b: Builder, d: usize, h: Heads, rope: Arc<Rope>) -> Self {
+        Self::build(b, d, h, rope, false)
+    }
+    /// [`Attention::new`] with a bias on each of its four maps, as Llama's
+    /// `attention_bias` has it.
+    ///
+    /// # Panics
+    /// If the key heads do not divide the query heads.
+    #[track_caller]
+    pub fn with_bias(b: Builder, d: usize, h: Heads, rope: Arc<Rope>) -> Self {
+        Self::build(b, d, h, rope, true)
+    }
+    #[track_caller]
+    fn build(
+        mut b: Builder, d: usize, h: Heads, rope: Arc<Rope>, bias: bool,
+    ) -> Self {
         assert_eq!(h.heads % h.kv_heads, 0, "heads in groups: {h:?}");
         let (q, kv) = (h.heads * h.head, h.kv_heads * h.head);
         Self {
@@ -184,6 +215,12 @@ impl Attention {
             wk: b.param("wk", [d, kv], Role::Weight),
             wv: b.param("wv", [d, kv], Role::Weight),
             wo: b.param("wo", [q, d], Role::Residual),
+            bias: bias.then(|| Biases {
+                bq: b.param("bq", [q], Role::Bias),
+                bk: b.param("bk", [kv], Role::Bias),
+                bv: b.param("bv", [kv], Role::Bias),
+                bo: b.param("bo", [d], Role::Bias),
+            }),
             rope,
             heads: h,
         }
@@ -221,15 +258,22 @@ impl Attention {
         let d = self.wq.rows();
         for [part, cols] in self.groups(n) {
             let (width, q) = (cols.len(), &mut a.q[part]);
-            let wq = p.mat(self.wq).block(0..d, cols);
+            let wq = p.mat(self.wq).block(0..d, cols.clone());
             matmul(mat_mut(q, width), Set, mat(x, d), wq);
+            if let Some(bias) = self.bias {
+                linear_bias_forward(q, &p[bias.bq][cols]);
+            }
             rope_forward(q, width, t, start, &self.rope);
         }
         linear_forward(&mut a.k, x, self.wk, p);
         linear_forward(&mut a.v, x, self.wv, p);
+        if let Some(bias) = self.bias {
+            linear_bias_forward(&mut a.k, &p[bias.bk]);
+            linear_bias_forward(&mut a.v, &p[bias.bv]);
+        }
         rope_forward(&mut a.k, self.wk.cols, t, start, &self.rope);
     }
-    /// Sets y = concat(mix)·Wₒ.
+    /// Sets y = concat(mix)·Wₒ, and adds the bias if there is one.
     fn output<T: Real>(&self, p: &Params<T>, a: &mut AttentionActs<T>) {
         let (d, mut op) = (self.wo.cols, Set);
         for [part, rows] in self.groups(a.shape.rows()) {
@@ -237,6 +281,9 @@ impl Attention {
             let wo = p.mat(self.wo).block(rows, 0..d);
             matmul(mat_mut(&mut a.y, d), op, mix, wo);
             op = Add;
+        }
+        if let Some(bias) = self.bias {
+            linear_bias_forward(&mut a.y, &p[bias.bo]);
         }
     }
     /// For each sequence and key head: its rows, its part of a buffer
@@ -291,7 +338,10 @@ impl Layer for Attention {
     ) {
         let (n, t) = (a.shape.rows(), a.shape.time);
         let (d, head, kv) = (self.wo.cols, self.heads.head, self.wk.cols);
-        // y = concat(mix)·wo
+        // y = concat(mix)·wo + bo
+        if let Some(bias) = self.bias {
+            linear_bias_backward(dp.write(bias.bo), &g.y);
+        }
         let dy = mat(&g.y, d);
         let (mut dwo, op) = dp.accum(self.wo);
         for [part, rows] in self.groups(n) {
@@ -316,7 +366,8 @@ impl Layer for Attention {
             };
             attention_backward(to, dmix, &a.prob[pr], q, k, v);
         }
-        // q = rope(x·wq), k = rope(x·wk), v = x·wv: x was used three times
+        // q = rope(x·wq + bq), k = rope(x·wk + bk), v = x·wv + bv: x was used
+        // three times
         rope_backward(&mut g.k, kv, t, 0, &self.rope);
         linear_backward(dx, Set, dp, &g.k, x, self.wk, p);
         linear_backward(dx, Add, dp, &g.v, x, self.wv, p);
@@ -329,6 +380,13 @@ impl Layer for Attention {
             let dwq = dwq.reborrow().block(0..d, cols);
             // eq: attention-layer-backward
             matmul(dwq, op, mat(x, d).t(), mat(dq, w));
+        }
+        if let Some(bias) = self.bias {
+            linear_bias_backward(dp.write(bias.bk), &g.k);
+            linear_bias_backward(dp.write(bias.bv), &g.v);
+            for [part, cols] in self.groups(n) {
+                linear_bias_backward(&mut dp.write(bias.bq)[cols], &g.q[part]);
+            }
         }
     }
 }

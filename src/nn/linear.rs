@@ -2,6 +2,7 @@
 
 use crate::kernel::matrix::{Op, Set, mat, mat_mut, matmul};
 use crate::kernel::simd::Buffer;
+use crate::kernel::vector::add_to;
 use crate::layer::{Layer, Shape, buffer};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
@@ -62,7 +63,48 @@ pub fn linear_backward<T: Real>(
     matmul(dw, op, x.t(), dy); // eq: linear-backward-weight
 }
 
-/// Y = X·W, no bias.
+/// Adds the bias b to every row of y.  y: [n, f]  b: [f]
+///
+/// Y = X·W + 1·bᵀ, after [`linear_forward`].
+///
+/// # Panics
+/// If y has no whole number of rows.
+///
+/// ```
+/// use moe_by_hand::nn::linear::linear_bias_forward;
+/// let mut y = [41.0, 52.0, 63.0, 2.0, 4.0, 6.0];
+/// linear_bias_forward(&mut y, &[0.5, 0.0, -1.0]);
+/// assert_eq!(y, [41.5, 52.0, 62.0, 2.5, 4.0, 5.0]);
+/// ```
+#[track_caller]
+pub fn linear_bias_forward<T: Real>(y: &mut [T], b: &[T]) {
+    assert!(y.len().is_multiple_of(b.len()), "linear_bias: rows of y");
+    for y in y.chunks_exact_mut(b.len()) {
+        add_to(y, b); // eq: linear-forward-bias
+    }
+}
+/// Adds to db.  db: [f]  dy: [n, f]
+///
+/// b̄ = Σₙ ȳₙ: every row used the bias once. X̄ and W̄ are as without it.
+///
+/// # Panics
+/// If dy has no whole number of rows.
+///
+/// ```
+/// use moe_by_hand::nn::linear::linear_bias_backward;
+/// let mut db = [0.0; 3];
+/// linear_bias_backward(&mut db, &[1.0, 0.0, 2.0, 0.0, 1.0, 0.0]);
+/// assert_eq!(db, [1.0, 1.0, 2.0]);
+/// ```
+#[track_caller]
+pub fn linear_bias_backward<T: Real>(db: &mut [T], dy: &[T]) {
+    assert!(dy.len().is_multiple_of(db.len()), "linear_bias: rows of dy");
+    for dy in dy.chunks_exact(db.len()) {
+        add_to(db, dy); // eq: linear-backward-bias
+    }
+}
+
+/// Y = X·W, or with a bias Y = X·W + 1·bᵀ.
 ///
 /// ```
 /// use moe_by_hand::layer::{Layer, Shape};
@@ -80,6 +122,8 @@ pub fn linear_backward<T: Real>(
 pub struct Linear {
     /// [d, f]
     pub w: Param,
+    /// [f], if the map has a bias.
+    pub b: Option<Param>,
 }
 /// What [`Linear`] keeps: its output.
 #[derive(Clone, Debug)]
@@ -89,9 +133,14 @@ pub struct LinearActs<T> {
 }
 
 impl Linear {
-    /// From d to f columns.
+    /// From d to f columns, without a bias.
     pub fn new(mut b: Builder, d: usize, f: usize) -> Self {
-        Self { w: b.param("w", [d, f], Role::Weight) }
+        Self { w: b.param("w", [d, f], Role::Weight), b: None }
+    }
+    /// From d to f columns, with a bias that starts at 0.
+    pub fn with_bias(mut b: Builder, d: usize, f: usize) -> Self {
+        let w = b.param("w", [d, f], Role::Weight);
+        Self { w, b: Some(b.param("b", [f], Role::Bias)) }
     }
 }
 impl Layer for Linear {
@@ -105,11 +154,18 @@ impl Layer for Linear {
     }
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut LinearActs<T>) {
         linear_forward(&mut a.y, x, self.w, p);
+        if let Some(b) = self.b {
+            linear_bias_forward(&mut a.y, &p[b]);
+        }
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], _: &LinearActs<T>,
         g: &mut LinearActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
+        // y = x·w + b
+        if let Some(b) = self.b {
+            linear_bias_backward(dp.write(b), &g.y);
+        }
         // eq: linear-backward
         linear_backward(dx, Set, dp, &g.y, x, self.w, p);
     }
