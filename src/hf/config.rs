@@ -85,7 +85,9 @@ impl Config {
     /// let wrong = tiny.to_json().replace("\"silu\"", "\"gelu\"");
     /// assert_eq!(
     ///     Config::from_json(&wrong).unwrap_err().to_string(),
-    ///XX    /// );
+    ///     "hidden_act is \"gelu\", but the experts use silu; this model cannot \
+    ///      be run here, and another value would only hide that"
+    /// );
     /// ```
     pub fn from_json(text: &str) -> Result<Self> {
         let json: Value = json::parse(text.as_bytes()).map_err(|e| {
