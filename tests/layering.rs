@@ -101,8 +101,9 @@ fn reading_order(crates: &[Crate]) -> Vec<&str> {
     files.filter(|f| !f.is_list).map(|f| f.name.as_str()).collect()
 }
 /// The files that the first column of a table names: `` `folder/` `` and what
-/// is in it, row by row.
-fn listed(table: &str) -> Vec<String> {
+/// is in it, row by row. A folder that stands alone stands for all its own
+/// files among `all`, in their order.
+fn listed(table: &str, all: &[&str]) -> Vec<String> {
     let (mut found, mut folder) = (vec![], String::new());
     for row in table.lines().filter(|row| row.starts_with("| `")) {
         let first = row.split('|').nth(1).unwrap_or_default();
@@ -111,12 +112,21 @@ fn listed(table: &str) -> Vec<String> {
                 Some((start, file)) => {
                     folder = format!("{start}/");
                     found.extend((!file.is_empty()).then(|| name.to_string()));
+                    if file.is_empty() && first.matches('`').count() == 2 {
+                        let inside = |f: &&&str| parent(f) == start;
+                        let inside = all.iter().filter(inside);
+                        found.extend(inside.map(|f| f.to_string()));
+                    }
                 }
                 None => found.push(folder.clone() + name),
             }
         }
     }
     found
+}
+/// The folder that a file is in.
+fn parent(file: &str) -> &str {
+    file.rsplit_once('/').unwrap_or_default().0
 }
 /// Files as the table lists them, a row for each folder in its turn.
 fn table(files: &[&str]) -> String {
@@ -153,10 +163,11 @@ fn readme_lists_the_files_in_reading_order() {
     let part = readme.split("\n## ").find(|p| p.starts_with("The source"));
     let part = part.expect("README.md has a part `## The source`");
     assert_eq!(
-        listed(part),
+        listed(part, &files),
         files,
         "README.md's table of the source is not the reading order; its first \
-         column has to name, in as many rows as you like:\n{}\n",
+         column has to name, in as many rows as you like, or for all files of \
+         one folder the folder alone:\n{}\n",
         table(&files)
     );
 }
@@ -455,9 +466,14 @@ fn a_table_is_compared() {
                 | `src/` `model.rs` | |\n";
     // a list of modules is no file to read, one with a function is
     let read = rows.replacen(" `mod.rs`", "", 1);
-    assert_eq!(listed(&read), c);
-    assert_ne!(listed(rows), c);
-    assert_eq!(listed(&table(&c)), c);
+    assert_eq!(listed(&read, &c), c);
+    assert_ne!(listed(rows, &c), c);
+    assert_eq!(listed(&table(&c), &c), c);
+    // a folder for all that is in it, and not for what is below
+    let folder = "`src/nn/` `router.rs` | |\n| `moe.rs` `mod.rs`";
+    assert_eq!(listed(&read.replace(folder, "`src/nn/`"), &c), c);
+    let folder = "`src/` `model.rs`";
+    assert_ne!(listed(&read.replace(folder, "`src/`"), &c), c);
 }
 
 #[test]

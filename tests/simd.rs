@@ -25,6 +25,7 @@ use moe_by_hand::nn::moe::combine_backward;
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
 use moe_by_hand::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{fs, io};
 
 /// Depths across the length of a vector (4, 8, 16) and of the parts of B.
 const DEPTHS: [usize; 9] = [0, 1, 2, 5, 16, 17, 31, 33, 130];
@@ -574,7 +575,7 @@ fn targets(n: usize) -> [usize; 3] {
     [0, n / 2, n.saturating_sub(1)]
 }
 /// Every twin, with three rows where there are rows.
-const CASES: [Case; 12] = [
+const CASES: &[Case] = &[
     Case {
         name: "softmax",
         outputs: |n| vec![n],
@@ -814,10 +815,35 @@ fn edges() -> Vec<usize> {
     edges
 }
 
+/// No twin is forgotten: each that `twins!` lists is a case above, and has a
+/// parity in `src/check`.
+#[test]
+fn every_twin_is_tested() {
+    let list = include_str!("../src/kernel/fast/mod.rs");
+    let list = list.split("gate::twins! {").nth(1).expect("the list");
+    let word = |c: char| !c.is_alphanumeric();
+    let twins = list.split(word).filter(|w| w.starts_with(char::is_uppercase));
+    let twins: Vec<&str> = twins.collect();
+    assert!(twins.len() > 10, "{twins:?}");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/check");
+    let files = fs::read_dir(folder).expect(folder);
+    let text = |f: io::Result<fs::DirEntry>| {
+        fs::read_to_string(f.expect(folder).path()).expect(folder)
+    };
+    let proofs: String = files.map(text).collect();
+    for twin in twins {
+        let named = format!("fast::{twin} {{");
+        let cases = include_str!("simd.rs").contains(&named);
+        assert!(cases, "{twin}: add it to CASES in tests/simd.rs");
+        let parity = proofs.contains(&named);
+        assert!(parity, "{twin}: add its parity to src/check");
+    }
+}
+
 #[test]
 fn nothing_beyond_a_slice() {
     for isa in Isa::here() {
-        for case in &CASES {
+        for case in CASES {
             for n in edges() {
                 let what = format!("{} {n} on {isa}", case.name);
                 let lens = [&*(case.outputs)(n), &*(case.inputs)(n)];
@@ -841,7 +867,7 @@ fn nothing_beyond_a_slice() {
 
 #[test]
 fn lengths_that_do_not_fit() {
-    for case in &CASES {
+    for case in CASES {
         for n in [1, 8, 17, 65] {
             let (outputs, inputs) = ((case.outputs)(n), (case.inputs)(n));
             let slices = outputs.len() + inputs.len();
