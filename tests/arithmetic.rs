@@ -14,23 +14,42 @@ use moe_by_hand::train::trainer::Trainer;
 
 /// What each version of the arithmetic led to. A row is never changed: other
 /// bits are a new row, and `ARITHMETIC` rises to its number.
-const BITS: &[(u32, &[(&str, &str)])] = &[(
-    1,
-    &[
-        (
-            "portable",
-            "96df938ac3087ca8353ce7c2e930be2014b233dcf9aea6dff3361eb31f3f4642",
-        ),
-        (
-            "avx2",
-            "e76731360dc5a10718bf2e9073f3348d08992af0c3ce7d25934c1fecdd35ce9f",
-        ),
-        (
-            "avx512",
-            "33ff6d8ad6ea0e77be9df5f1b079eb8edc762f8438bcaf42106f97ce30c5e97f",
-        ),
-    ],
-)];
+const BITS: &[(u32, &[(&str, &str)])] = &[
+    (
+        1,
+        &[
+            (
+                "portable",
+                "96df938ac3087ca8353ce7c2e930be2014b233dcf9aea6dff3361eb31f3f4642",
+            ),
+            (
+                "avx2",
+                "e76731360dc5a10718bf2e9073f3348d08992af0c3ce7d25934c1fecdd35ce9f",
+            ),
+            (
+                "avx512",
+                "33ff6d8ad6ea0e77be9df5f1b079eb8edc762f8438bcaf42106f97ce30c5e97f",
+            ),
+        ],
+    ),
+    (
+        2,
+        &[
+            (
+                "portable",
+                "4b955add804631a2f8e67926fba83cddf3b3ec7a7ac95df42a019adf043feeea",
+            ),
+            (
+                "avx2",
+                "e5372ffa65d6cec020eff573b8932872b369d37fbce3d3532ff42c9eca789d1f",
+            ),
+            (
+                "avx512",
+                "68937f5d1d15e290c42fb0e8fee1889393583d0f528e7065db8f1a2b1c1731b5",
+            ),
+        ],
+    ),
+];
 
 #[test]
 fn other_bits_are_another_version() {
