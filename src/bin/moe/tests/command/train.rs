@@ -417,7 +417,9 @@ fn a_stop_does_not_wait_for_a_validation() {
     let (out, err) = (text(&end.stdout), text(&end.stderr));
     assert_eq!(end.status.code(), Some(0), "{err}");
     assert!(seconds < 5.0, "it took {seconds:.1} s");
-    assert!(err.contains("stopping after this step"), "{err}");
+    // What is obeyed at once needs no answer before.
+    let told = err.contains("stopping after this step");
+    assert!(told || seconds < 1.0, "{seconds:.1} s: {err}");
     assert!(out.contains("validates 25999 windows of 16 bytes"), "{out}");
     assert!(out.contains("each as long as about"), "{out}");
     assert!(out.contains("stopped after step "), "{out}");
