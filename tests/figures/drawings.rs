@@ -49,14 +49,13 @@ pub(crate) fn computational_graph() -> Csv {
     }
     let x = [3.0, 2.0];
     let (y, loss) = graph(x);
-    let slope = |along: [f64; 2]| {
-        graph([0, 1].map(|i| Dual { v: x[i], d: along[i] }))
-    };
+    let slope =
+        |along: [f64; 2]| graph([0, 1].map(|i| Dual { v: x[i], d: along[i] }));
     let by: [_; 2] = [slope([1.0, 0.0]), slope([0.0, 1.0])];
     let dy = [1.0, -1.0];
     let sent = by.map(|(y, _)| [0, 1].map(|j| y[j].d * dy[j]));
     let dx = by.map(|(_, loss)| loss.d);
-    let (wide, high) = (58.0, 62.0);
+    let (wide, high) = (70.0, 62.0);
     let text = |v: f64| value(v, 0);
     let mut node = |[x, y]: [f64; 2], name: &str, v: f64, d: f64| {
         csv.rect([x, y], [wide, high], "c7", "");
@@ -65,13 +64,13 @@ pub(crate) fn computational_graph() -> Csv {
         csv.text_at(at(31.0), "c0", &text(v));
         csv.text_at(at(49.0), "c1", &text(d));
     };
-    let (left, middle, right) = (6.0, 148.0, 292.0);
+    let (left, middle, right) = (4.0, 142.0, 286.0);
     let (top, low) = (14.0, 132.0);
     node([left, top], "x₁", x[0], dx[0]);
     node([left, low], "x₂", x[1], dx[1]);
     node([middle, low], "y₁ = x₁x₂", y[0], dy[0]);
     node([middle, top], "y₂ = x₁²", y[1], dy[1]);
-    node([right, (top + low) / 2.0], "y₁ − y₂", loss, 1.0);
+    node([right, (top + low) / 2.0], "ℒ = y₁ − y₂", loss, 1.0);
     // Forward at the height of the values, backward at that of the gradients.
     let mut edge = |from: [f64; 2], to: [f64; 2], carried: f64, at: f64| {
         let [a, b] = [from, to].map(|[x, y]| [x, y + 31.0]);
