@@ -51,7 +51,7 @@ impl fmt::Display for Rung {
 pub struct Measure {
     /// Which rung.
     pub rung: Rung,
-    /// Of what: a tensor, an invariant.
+    /// What it measures: a tensor, an invariant.
     pub what: String,
     /// Measured; NaN where something was read before it was set.
     pub error: f64,
@@ -219,7 +219,7 @@ pub trait Function {
 /// How a [`Function`] is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Of cotangent and directions.
+    /// The seed of cotangent and directions.
     pub seed: u64,
     /// The rung that the differences count as, T1 or T3.
     pub rung: Rung,
@@ -661,7 +661,7 @@ pub fn slope<F: Function>(f: &F, x: &[Vec<f64>], seed: u64) -> Report {
 /// ```
 pub fn hint(ratio: f64) -> &'static str {
     let near = |r: f64| (ratio - r).abs() < 0.02 * r.abs().max(0.05);
-    // Of a large x, 2 % would reach the next whole number.
+    // 2 % of a large x would reach the next whole number.
     let close = |x: f64| (x - x.round()).abs() < (0.02 * x).min(0.1);
     let whole = |x: f64| ratio > 0.0 && x >= 1.5 && close(x);
     let (n, root) = (ratio.max(1.0 / ratio), ratio * ratio);

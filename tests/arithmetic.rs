@@ -68,7 +68,7 @@ fn other_bits_are_another_version() {
         let isa = isa.to_string();
         // Each set in a process of its own, as a run has it.
         let is = again("arithmetic::says_bits", &isa, "bits: ");
-        // Of NEON there is no machine here to say it.
+        // No machine was at hand to say it of NEON.
         let Some((_, was)) = bits.iter().find(|(set, _)| *set == isa) else {
             continue;
         };

@@ -429,7 +429,7 @@ fn a_step_costs_its_length_and_the_whole_pass_the_square() {
     let (m, tokens) = (model(2), tokens(9, CONTEXT));
     let p = m.init::<Counted>(3);
     let mut decoder = Decoder::new(&m);
-    // Of the step that makes the sequence T tokens long.
+    // The step that makes the sequence T tokens long.
     let mut step = |t: usize| {
         decoder.reset();
         decoder.extend(&p, &tokens[..t - 1]).unwrap();

@@ -87,7 +87,7 @@ impl Text {
             }
             hash.update(&part[..n]);
             if bytes.len() + n > bytes.capacity() {
-                // Of a stream nobody knows how long it is.
+                // Nobody knows how long a stream is.
                 memory::check(path.display(), bytes.capacity() as u64)?;
             }
             bytes.extend_from_slice(&part[..n]);

@@ -70,7 +70,7 @@ impl Net {
         let model = Model::with_blocks(config(), build).unwrap();
         Self { model, coef, slips: slips.to_vec() }
     }
-    /// Of a size at which every path matters.
+    /// A model of a size at which every path matters.
     pub(crate) fn params(&self) -> Params<f64> {
         let mut p = self.model.layout.zeros();
         for e in &self.model.layout.entries {

@@ -82,7 +82,7 @@ pub(crate) struct Twin {
     /// w1, w3, w2 of each expert.
     experts: Vec<[Param; 3]>,
     rope: Arc<Rope>,
-    /// Of another base.
+    /// A table of another base.
     ntk: Arc<Rope>,
     wrong: Vec<Mistake>,
 }
