@@ -417,7 +417,8 @@ impl Case {
         to.put("logits", "logits", &rows(c.vocab), &logits);
         let rest = join(&a, |a| &a.lse);
         let right = logits.chunks_exact(c.vocab).zip(&self.targets);
-        let each = rest.iter().zip(right).map(|(&lse, (z, &t))| lse - z[t].wide());
+        let each =
+            rest.iter().zip(right).map(|(&lse, (z, &t))| lse - z[t].wide());
         let each: Vec<T::Wide> = each.collect();
         to.put("loss_per_token", "loss_per_token", &wide[..2], &each);
         to.put("loss_ce", "loss_ce", &[], &[loss.ce]);

@@ -46,7 +46,8 @@ fn widen_f16(x: u16) -> f32 {
 fn narrow_f16(x: f32) -> u16 {
     let (sign, u) = (x.to_bits() >> 31 << 15, x.to_bits() & 0x7fff_ffff);
     let carry = 0xfff + (u >> 13 & 1);
-    let near = (u.wrapping_sub(112 << 23).wrapping_add(carry) >> 13).min(0x7c00);
+    let near =
+        (u.wrapping_sub(112 << 23).wrapping_add(carry) >> 13).min(0x7c00);
     let tiny = (0.5 + f32::from_bits(u)).to_bits() - 0.5f32.to_bits();
     let nan = 0x7e00 | u >> 13 & 0x3ff;
     let size = if u < 113 << 23 { tiny } else { near };
