@@ -624,7 +624,7 @@ fn a_power_of_two_changes_no_bit() {
 fn a_skipped_step_moves_nothing() {
     let dir = Dir::new();
     let file = dir.0.join(checkpoint::FILE);
-    let o = Options { clip: 1e9, ..scaled(LossScale::Dynamic) };
+    let o = Options { clip: 1e9, batch: 8, ..scaled(LossScale::Dynamic) };
     let mut t = trainer::<F16, _>(o, Steep);
     let tensors = |t: &mut Run<F16, Steep>| {
         t.save(&file).unwrap();
@@ -663,7 +663,8 @@ fn a_skipped_step_moves_nothing() {
 fn a_scale_is_resumed_to_the_bit() {
     let dir = Dir::new();
     let file = dir.0.join(checkpoint::FILE);
-    let new = || trainer::<F16, _>(scaled(LossScale::Dynamic), Steep);
+    let o = Options { batch: 8, ..scaled(LossScale::Dynamic) };
+    let new = || trainer::<F16, _>(o.clone(), Steep);
     let whole = run(new());
     let mut t = new();
     for step in 0..10 {
