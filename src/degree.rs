@@ -2,7 +2,7 @@
 //! wrong backward meets an equation at a random point.
 
 use crate::field::P;
-use crate::real::{Real, rest};
+use crate::real::{Real, as_stored, rest};
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -203,6 +203,7 @@ impl Div for Degree {
 rest!(Degree);
 
 impl Real for Degree {
+    as_stored!();
     const ZERO: Self = Self(Zero);
     const ONE: Self = Self(Fraction { over: Poly::ONE, under: Poly::ONE });
     fn of(x: f64) -> Self {

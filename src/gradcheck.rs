@@ -696,8 +696,8 @@ impl<L: Layer> Whole<L> {
         L::y(g).copy_from_slice(&dy[..n]);
         if let Some(totals) = L::totals(g) {
             let (load, squares) = dy[n..].split_at(totals.load.len());
-            totals.load.copy_from_slice(load);
-            totals.squares = squares[0];
+            T::widen(&mut totals.load, load);
+            totals.squares = squares[0].wide();
         }
     }
     /// What only a layer can get wrong: buffers that are used again. A second
@@ -760,8 +760,8 @@ impl<L: Layer> Function for Whole<L> {
         self.layer.forward(&self.params(x), &x[0], &mut a);
         let mut y = L::y(&mut a).to_vec();
         if let Some(totals) = L::totals(&mut a) {
-            y.extend_from_slice(&totals.load);
-            y.push(totals.squares);
+            y.extend(totals.load.iter().map(|&l| T::nearest(l)));
+            y.push(T::nearest(totals.squares));
         }
         (y, L::choices(&a).to_vec())
     }

@@ -83,6 +83,7 @@ pub mod system;
 pub mod file;
 pub mod json;
 pub mod real;
+pub mod half;
 pub mod field;
 pub mod degree;
 pub mod rng;

@@ -45,6 +45,36 @@ pub trait Real:
     fn exp(self) -> Self;
     /// ln x.
     fn ln(self) -> Self;
+    /// What kernels compute in: `Self`; for a number of 16 bits, which is for
+    /// storage, f32.
+    type Wide: Real<Wide = Self::Wide>;
+    /// The same number, to compute with.
+    fn wide(self) -> Self::Wide;
+    /// The number that is stored for x: x rounded once.
+    fn nearest(x: Self::Wide) -> Self;
+    /// The same slice, where `Wide` is `Self`; none, where a kernel has to
+    /// widen first.
+    fn wides(x: &[Self]) -> Option<&[Self::Wide]>;
+    /// [`Real::wides`] for a slice that is written to.
+    fn wides_mut(x: &mut [Self]) -> Option<&mut [Self::Wide]>;
+    /// Sets `to` to the numbers x.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[track_caller]
+    fn widen(to: &mut [Self::Wide], x: &[Self]) {
+        assert_eq!(to.len(), x.len(), "widen: x against to");
+        to.iter_mut().zip(x).for_each(|(to, x)| *to = x.wide());
+    }
+    /// Stores x, each number rounded once.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[track_caller]
+    fn narrow(to: &mut [Self], x: &[Self::Wide]) {
+        assert_eq!(to.len(), x.len(), "narrow: x against to");
+        to.iter_mut().zip(x).for_each(|(to, &x)| *to = Self::nearest(x));
+    }
     /// The same slice as `f32`, where `Self` is `f32`: the door through which
     /// a kernel finds its faster twin.
     fn f32s(_: &[Self]) -> Option<&[f32]> {
@@ -54,7 +84,31 @@ pub trait Real:
     fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
         None
     }
+    /// The door back: f32s as `Self`, where that is `f32`.
+    fn of_f32s(_: &mut [f32]) -> Option<&mut [Self]> {
+        None
+    }
 }
+
+/// For a number that is computed with as it is stored.
+macro_rules! as_stored {
+    () => {
+        type Wide = Self;
+        fn wide(self) -> Self {
+            self
+        }
+        fn nearest(x: Self) -> Self {
+            x
+        }
+        fn wides(x: &[Self]) -> Option<&[Self]> {
+            Some(x)
+        }
+        fn wides_mut(x: &mut [Self]) -> Option<&mut [Self]> {
+            Some(x)
+        }
+    };
+}
+pub(crate) use as_stored;
 
 macro_rules! real {
     ($t:ty { $($doors:tt)* }) => {
@@ -76,6 +130,7 @@ macro_rules! real {
             fn ln(self) -> Self {
                 self.ln()
             }
+            as_stored!();
             $($doors)*
         }
     };
@@ -86,6 +141,9 @@ real!(f32 {
         Some(x)
     }
     fn f32s_mut(x: &mut [f32]) -> Option<&mut [f32]> {
+        Some(x)
+    }
+    fn of_f32s(x: &mut [f32]) -> Option<&mut [f32]> {
         Some(x)
     }
 });
@@ -206,4 +264,5 @@ impl<T: Real> Real for Dual<T> {
     fn ln(self) -> Self {
         Self { v: self.v.ln(), d: self.d / self.v }
     }
+    as_stored!();
 }

@@ -2,6 +2,7 @@
 //! with care, written as they come.
 
 use crate::error::{Error, Result};
+use crate::half::{Bf16, F16};
 use crate::real::Real;
 use crate::{file, json, system};
 use safetensors::Dtype;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// `x` stands there as `__metadata__.x`.
 const HASHES: &str = "sha256";
 
-/// Writes a safetensors file of F32 tensors of these names and shapes.
+/// Writes a safetensors file of tensors of this type, names and shapes.
 ///
 /// `values` writes those of the tensor of that number by [`write_floats`]; it
 /// is called twice for each, because the hashes stand before the values.
@@ -28,7 +29,8 @@ const HASHES: &str = "sha256";
 /// # Errors
 /// If it cannot be written.
 pub fn write(
-    w: &mut dyn Write, tensors: &[(String, Vec<usize>)], meta: &[(&str, &str)],
+    w: &mut dyn Write, dtype: Dtype, tensors: &[(String, Vec<usize>)],
+    meta: &[(&str, &str)],
     values: impl Fn(usize, &mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut hashes = BTreeMap::new();
@@ -47,8 +49,8 @@ pub fn write(
     let mut end = 0;
     for (name, shape) in tensors {
         let start = end;
-        end += 4 * shape.iter().product::<usize>();
-        let (dtype, shape) = (Dtype::F32, shape.clone());
+        end += dtype.bitsize() / 8 * shape.iter().product::<usize>();
+        let shape = shape.clone();
         let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
         let info = serde_json::to_string(&info)?;
         json += &format!(",{}:{info}", serde_json::json!(name));
@@ -77,15 +79,26 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
-/// Writes the values of one tensor as F32, a small buffer's worth at a time:
-/// saving needs no second copy of them.
+/// Writes the values of one tensor as F32 or BF16, rounded once, a small
+/// buffer's worth at a time: saving needs no second copy of them.
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn write_floats<T: Real>(w: &mut dyn Write, x: &[T]) -> io::Result<()> {
+///
+/// # Panics
+/// If it is another type.
+pub fn write_floats<T: Real>(
+    w: &mut dyn Write, dtype: Dtype, x: &[T],
+) -> io::Result<()> {
     let mut w = BufWriter::new(w);
-    for v in x {
-        w.write_all(&(v.f64() as f32).to_le_bytes())?;
+    for v in x.iter().map(|v| v.f64()) {
+        match dtype {
+            Dtype::F32 => w.write_all(&(v as f32).to_le_bytes())?,
+            Dtype::BF16 => {
+                w.write_all(&Bf16::from_f64(v).to_bits().to_le_bytes())?;
+            }
+            other => panic!("weights are written as F32 or BF16, not {other}"),
+        }
     }
     w.flush()
 }
@@ -281,11 +294,12 @@ impl Tensors {
         Ok(match info.dtype {
             Dtype::F64 => values(&b, |b| T::of(f64::from_le_bytes(b))),
             Dtype::F32 => values(&b, |b| T::of(f32::from_le_bytes(b).into())),
-            Dtype::BF16 => values(&b, |[a, b]| {
-                // the upper half of an f32
-                T::of(f32::from_le_bytes([0, 0, a, b]).into())
+            Dtype::BF16 => values(&b, |b| {
+                T::of(Bf16::from_bits(u16::from_le_bytes(b)).f32().into())
             }),
-            Dtype::F16 => values(&b, |b| T::of(half(u16::from_le_bytes(b)))),
+            Dtype::F16 => values(&b, |b| {
+                T::of(F16::from_bits(u16::from_le_bytes(b)).f32().into())
+            }),
             Dtype::I64 => values(&b, |b| T::of(i64::from_le_bytes(b) as f64)),
             other => {
                 let cure = "convert the file";
@@ -349,17 +363,6 @@ const FLOATS: [Dtype; 4] = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
 /// Reads numbers of N bytes each.
 fn values<const N: usize, T>(b: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
     b.as_chunks().0.iter().map(|&b| f(b)).collect()
-}
-/// A number of 16 bits: sign, 5 bits exponent, 10 bits fraction.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let fraction = f64::from(bits & 0x3ff);
-    sign * match i32::from(bits >> 10 & 31) {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        e => (1024.0 + fraction) * 2f64.powi(e - 25),
-    }
 }
 /// The index of a value in a tensor of this shape.
 pub fn index(mut at: usize, shape: &[usize]) -> Vec<usize> {

@@ -3,17 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::allocator::{alone, calls, count_this_thread, in_use};
+use moe_by_hand::block::Block;
 use moe_by_hand::config::Config;
+use moe_by_hand::half::{Bf16, F16};
 use moe_by_hand::layer::{Decode, Shape};
 use moe_by_hand::memory;
 use moe_by_hand::model::Model;
+use moe_by_hand::nn::loss::CrossEntropy;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient, shards};
-use moe_by_hand::train::optimizer::{AdamW, Decay, Norm};
+use moe_by_hand::train::optimizer::{AdamW, Decay, Norm, StepFrom};
 use moe_by_hand::train::options::Options;
+use moe_by_hand::train::precision::Stored;
 use moe_by_hand::train::trainer::Trainer;
 use moe_by_hand::train::validation::Validation;
+use rayon::current_num_threads;
 
 /// Bytes that `make` leaves in use: the middle one of five times, because
 /// the harness frees what a test that has ended printed whenever it likes.
@@ -48,9 +53,26 @@ fn text() -> Text {
 fn trainer(o: Options) -> Trainer {
     Trainer::new(Model::new(config()).unwrap(), text(), o).unwrap()
 }
+type Run<T> = Trainer<Block, AdamW<f32>, CrossEntropy, T>;
+fn stored<T: Stored>(o: Options) -> Run<T> {
+    let m = Model::new(config()).unwrap();
+    let adam = AdamW::new(&m.layout, o.decay, Decay::Weights);
+    Trainer::stored(m, text(), o, adam, CrossEntropy).unwrap()
+}
 
 #[test]
 fn a_steady_step_allocates_nothing() {
+    steady::<f32>();
+}
+#[test]
+fn a_steady_step_in_16_bits_allocates_nothing() {
+    steady::<Bf16>();
+    steady::<F16>();
+}
+fn steady<T: Stored>()
+where
+    AdamW<f32>: StepFrom<T>,
+{
     let _one = alone();
     let each = [
         options(),
@@ -62,7 +84,7 @@ fn a_steady_step_allocates_nothing() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let count = pool.build().unwrap().install(|| {
                 rayon::broadcast(|_| count_this_thread());
-                let mut t = trainer(o.clone());
+                let mut t = stored::<T>(o.clone());
                 assert!(calls() > 0, "it counts");
                 t.step().unwrap();
                 t.validate();
@@ -74,6 +96,35 @@ fn a_steady_step_allocates_nothing() {
                 calls() - before
             });
             assert_eq!(count, 0, "allocations, {threads} threads, {o:?}");
+        }
+    }
+}
+
+/// The copy of the weights, the activations, their gradients and those of the
+/// weights lie in 16 bits; what is not halved are indices, and sums.
+#[test]
+fn half_the_bits_are_half_the_bytes() {
+    let _one = alone();
+    fn of<T: Stored>(c: &Config, shape: Shape) -> usize {
+        let m = Model::new(c.clone()).unwrap();
+        let coef = Coefficients { ce: 1.0, aux: 0.01, z: 0.0 };
+        let n = shards(shape);
+        let make = || {
+            let weights = m.layout.zeros::<T>();
+            (weights, Gradient::<T>::new(&m, shape, n, coef, false))
+        };
+        bytes(make).0
+    }
+    for (preset, batch, time) in
+        [("tiny", 8, 64), ("small", 12, 64), ("bytes", 12, 64)]
+    {
+        let c = Config::preset(preset).unwrap();
+        let shape = Shape { batch, time };
+        let full = of::<f32>(&c, shape);
+        for half in [of::<Bf16>(&c, shape), of::<F16>(&c, shape)] {
+            let share = half as f64 / full as f64;
+            println!("{preset}: {half} of {full} bytes, {share:.4}");
+            assert!(share <= 0.55, "{preset}: {half} of {full} bytes");
         }
     }
 }
@@ -110,6 +161,15 @@ fn memory_is_known_before() {
         println!("{said} said, {taken} taken, {o:?}");
         let rest = taken.abs_diff(said);
         assert!(taken >= said && rest < 40_000, "{said} for {taken}, {o:?}");
+        let (m, threads) = (trainer(o.clone()).model, current_num_threads());
+        let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
+        let n = text().id.bytes;
+        let said = Account::stored::<Bf16, _, _>(&m, &o, n, threads, adam);
+        let (taken, _) = bytes(|| stored::<Bf16>(o.clone()));
+        let (said, working) = (said.total() as usize, said.working);
+        println!("bf16: {said} said, {taken} taken, {working} for the copy");
+        assert_eq!(working, 2 * m.layout.len as u64);
+        assert!(taken >= said && taken - said < 40_000, "{said} for {taken}");
     }
 }
 

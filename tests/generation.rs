@@ -417,6 +417,19 @@ impl Real for Counted {
     fn ln(self) -> Self {
         Self(self.0.ln())
     }
+    type Wide = Self;
+    fn wide(self) -> Self {
+        self
+    }
+    fn nearest(x: Self) -> Self {
+        x
+    }
+    fn wides(x: &[Self]) -> Option<&[Self]> {
+        Some(x)
+    }
+    fn wides_mut(x: &mut [Self]) -> Option<&mut [Self]> {
+        Some(x)
+    }
 }
 fn products(work: impl FnOnce()) -> i64 {
     let before = PRODUCTS.get();

@@ -572,7 +572,7 @@ fn tokens(n: usize, v: usize, seed: u64) -> Vec<usize> {
 /// Losses, gradient and choices of one batch.
 fn gradient<T: Real>(
     m: &Model, p: &Params<T>, s: Shape, b: Batch,
-) -> (Losses<T>, ParamGrads<T>, Vec<usize>) {
+) -> (Losses<T::Wide>, ParamGrads<T>, Vec<usize>) {
     let coef = Coefficients { ce: 1.0, aux: 0.1, z: 0.01 };
     let mut gradient = Gradient::<T>::new(m, s, 1, coef, false);
     let (losses, dp) = gradient.compute(m, p, b);

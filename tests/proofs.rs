@@ -18,6 +18,7 @@ mod files;
 mod fuzz;
 mod generation;
 mod gradients;
+mod half;
 mod layering;
 mod mutants;
 mod oracle;

@@ -480,8 +480,19 @@ fn another_arithmetic_is_refused() {
 fn line(step: usize) -> Line {
     let [ce, aux, z, total, lr, grad_norm] = [1.0 / step as f64; 6];
     let tokens_per_second = 7.0;
-    let metrics =
-        Metrics { step, ce, aux, z, total, lr, grad_norm, tokens_per_second };
+    let (scale, skipped) = (Some(65_536.0), Some(step));
+    let metrics = Metrics {
+        step,
+        ce,
+        aux,
+        z,
+        total,
+        lr,
+        grad_norm,
+        tokens_per_second,
+        scale,
+        skipped,
+    };
     Line { metrics, val: None, load: vec![vec![0.5, 0.5]] }
 }
 /// A line, spoiled.

@@ -13,6 +13,7 @@ use crate::params::{Entry, Params};
 use crate::real::Real;
 use crate::tensors::{self, Tensors, index, write_floats};
 use crate::tokens::BYTES;
+use safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -294,9 +295,25 @@ pub fn check_bytes(dir: &Path, vocab: usize) -> Result<()> {
 pub fn save<T: Real, B: Layer>(
     dir: &Path, model: &Model<B>, p: &Params<T>,
 ) -> Result<()> {
+    save_as(Dtype::F32, dir, model, p)
+}
+/// [`save`] with the weights in numbers of this type, F32 or BF16.
+///
+/// # Errors
+/// If a file cannot be written.
+///
+/// # Panics
+/// If it is another type.
+#[track_caller]
+pub fn save_as<T: Real, B: Layer>(
+    dtype: Dtype, dir: &Path, model: &Model<B>, p: &Params<T>,
+) -> Result<()> {
     let cure = "choose another directory, or correct its permissions";
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, cure))?;
-    let json = model.config.to_json();
+    let json = model.config.to_json_of(match dtype {
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    });
     write_atomic(&dir.join("config.json"), |w| w.write_all(json.as_bytes()))?;
     let mut entries: Vec<&Entry> = model.layout.entries.iter().collect();
     entries.sort_by_cached_key(|e| hf_name(&e.name)); // as transformers does
@@ -304,9 +321,9 @@ pub fn save<T: Real, B: Layer>(
         entries.iter().map(|e| (hf_name(&e.name), hf_shape(e))).collect();
     write_atomic(&dir.join("model.safetensors"), |w| {
         // transformers 4 refuses metadata without this
-        tensors::write(w, &header, &[("format", "pt")], |i, w| {
+        tensors::write(w, dtype, &header, &[("format", "pt")], |i, w| {
             let e = entries[i];
-            write_floats(w, &to_hf(&p[e.param], e, model.config.head))
+            write_floats(w, dtype, &to_hf(&p[e.param], e, model.config.head))
         })
     })
 }

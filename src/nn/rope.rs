@@ -2,6 +2,7 @@
 //! the position.
 
 use crate::kernel::simd::Buffer;
+use crate::kernel::wide::{change, in_wide};
 use crate::real::Real;
 
 /// b′ = b·α^{d/(d−2)}: the base at which the slowest of d/2 pairs turns α
@@ -120,13 +121,23 @@ fn rotate<T: Real>(
     x: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
     sign: f64,
 ) {
-    let half = rope.head / 2;
     assert_eq!(width % rope.head, 0, "rope: {width} in heads of {}", rope.head);
     assert_eq!(x.len() % (width * time), 0, "rope: x in sequences of {time}");
     let end = start + time;
     assert!(end <= rope.time(), "rope: {end} of {} positions", rope.time());
+    let (n, x) = (x.len() / width, [change(x, width)]);
+    in_wide(n, x, [], |rows, [x], []| {
+        rotate_rows(x, width, |n| start + (rows.start + n) % time, rope, sign);
+    });
+}
+/// Rotates rows, of which the n-th stands at `position(n)`.
+fn rotate_rows<T: Real>(
+    x: &mut [T], width: usize, position: impl Fn(usize) -> usize, rope: &Rope,
+    sign: f64,
+) {
+    let half = rope.head / 2;
     for (n, row) in x.chunks_exact_mut(width).enumerate() {
-        let m = start + n % time;
+        let m = position(n);
         let at = m * half..(m + 1) * half;
         let (cos, sin) = (&rope.cos[at.clone()], &rope.sin[at]);
         for head in row.chunks_exact_mut(rope.head) {

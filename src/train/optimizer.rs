@@ -1,7 +1,9 @@
 //! Chapter: optimizer. What an optimizer is; clipping; AdamW and its decay groups.
 
+use crate::half::{Bf16, F16};
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};
+use crate::kernel::wide::{in_wide, rows};
 use crate::params::{Layout, ParamGrads, Params, Role};
 use crate::real::Real;
 use rayon::prelude::*;
@@ -23,33 +25,39 @@ pub fn clip(norm: f64, max: f64) -> f64 {
 
 /// The norm of a gradient, chunk by chunk: same bits on any number of threads.
 #[derive(Clone, Debug)]
-pub struct Norm<T> {
+pub struct Norm<T: Real> {
     /// ‖g‖² of each chunk of θ.
-    squares: Buffer<T>,
+    squares: Buffer<T::Wide>,
 }
 impl<T: Real> Norm<T> {
     /// Memory for gradients of this layout.
     pub fn new(layout: &Layout) -> Self {
-        Self { squares: Buffer::new(layout.len.div_ceil(CHUNK), T::ZERO) }
+        let chunks = layout.len.div_ceil(CHUNK);
+        Self { squares: Buffer::new(chunks, T::Wide::ZERO) }
     }
     /// ‖g‖ = √Σ gᵢ², over all parameters that are not frozen.
     pub fn norm(&mut self, dp: &ParamGrads<T>) -> f64 {
         let chunks = self.squares.par_iter_mut();
         chunks.zip(dp.data.par_chunks(CHUNK)).for_each(|(s, g)| {
-            *s = sum_of_squares(g);
+            *s = T::Wide::ZERO;
+            in_wide(g.len(), [], [rows(g, 1)], |_, [], [g]| {
+                *s += sum_of_squares(g);
+            });
         });
-        self.squares.iter().sum::<T>().f64().sqrt()
+        self.squares.iter().sum::<T::Wide>().f64().sqrt()
     }
 }
 
 /// One step of an optimizer, as the trainer asks for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// t, the number of the step, counted from 1.
+    /// t, how many steps have moved θ, this one included: the number of the
+    /// training step, less those that were skipped.
     pub t: usize,
     /// η, the learning rate.
     pub lr: f64,
-    /// What the gradient is multiplied by, from [`clip`].
+    /// What the gradient is multiplied by, from [`clip`], and to undo a loss
+    /// scale.
     pub scale: f64,
 }
 /// A rule that moves θ against a gradient.
@@ -95,6 +103,20 @@ pub trait Optimizer<T: Real>: Send {
     /// Says what cannot be.
     fn check(&self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+/// An optimizer of f32 that reads gradients which are stored as `G`: each does
+/// of f32. One that shall train in 16 bits says how it reads those.
+pub trait StepFrom<G: Real<Wide = f32>>: Optimizer<f32> {
+    /// [`Optimizer::step`] by such a gradient.
+    fn step_from(&mut self, p: &mut Params<f32>, dp: &ParamGrads<G>, s: Step);
+}
+impl<O: Optimizer<f32>> StepFrom<f32> for O {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<f32>, s: Step,
+    ) {
+        self.step(p, dp, s);
     }
 }
 
@@ -245,6 +267,24 @@ impl<T: Real> Optimizer<T> for AdamW<T> {
         "adamw"
     }
     fn step(&mut self, p: &mut Params<T>, dp: &ParamGrads<T>, s: Step) {
+        self.step_by(p, dp, s, |g, f| f(0..g.len(), g));
+    }
+    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
+        vec![("m", &mut self.m), ("v", &mut self.v)]
+    }
+    fn check(&self) -> Result<(), String> {
+        match self.v.iter().position(|&v| v < T::ZERO) {
+            Some(at) => Err(format!("v[{at}], a mean square, is negative")),
+            None => Ok(()),
+        }
+    }
+}
+impl<T: Real> AdamW<T> {
+    /// A step by a gradient of which `read` hands on some numbers at a time.
+    fn step_by<G: Real>(
+        &mut self, p: &mut Params<T>, dp: &ParamGrads<G>, s: Step,
+        read: impl Fn(&[G], &mut dyn FnMut(Range<usize>, &[T])) + Sync,
+    ) {
         let Self { m, v, decay, groups } = self;
         (p.data.par_chunks_mut(CHUNK))
             .zip(m.par_chunks_mut(CHUNK))
@@ -258,17 +298,32 @@ impl<T: Real> Optimizer<T> for AdamW<T> {
                     let decays = group == Group::Decays;
                     let decay = if decays { *decay } else { 0.0 };
                     let Step { t, lr, scale } = s;
-                    adamw(p, m, v, g, Rates { lr, decay, scale, t });
+                    let rates = Rates { lr, decay, scale, t };
+                    read(g, &mut |now, g| {
+                        let (p, m) = (&mut p[now.clone()], &mut m[now.clone()]);
+                        adamw(p, m, &mut v[now], g, rates);
+                    });
                 }
             });
     }
-    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
-        vec![("m", &mut self.m), ("v", &mut self.v)]
+}
+/// Hands on numbers that are stored.
+fn widened<G: Real<Wide = f32>>(
+    g: &[G], f: &mut dyn FnMut(Range<usize>, &[f32]),
+) {
+    in_wide(g.len(), [], [rows(g, 1)], |now, [], [g]| f(now, g));
+}
+impl StepFrom<Bf16> for AdamW<f32> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<Bf16>, s: Step,
+    ) {
+        self.step_by(p, dp, s, widened);
     }
-    fn check(&self) -> Result<(), String> {
-        match self.v.iter().position(|&v| v < T::ZERO) {
-            Some(at) => Err(format!("v[{at}], a mean square, is negative")),
-            None => Ok(()),
-        }
+}
+impl StepFrom<F16> for AdamW<f32> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<F16>, s: Step,
+    ) {
+        self.step_by(p, dp, s, widened);
     }
 }

@@ -4,6 +4,7 @@ use crate::config::{Config, in_f32};
 use crate::error::{Result, rule};
 use crate::layer::Shape;
 use crate::tokens::BYTES;
+use crate::train::precision::{LossScale, Precision};
 use crate::train::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,12 @@ pub struct Options {
     /// λ, the decay of the weights of linear maps.
     #[serde(default = "decay")]
     pub decay: f64,
+    /// What the loss is multiplied by for backward.
+    #[serde(default = "unscaled")]
+    pub loss_scale: LossScale,
+    /// What `model.safetensors` stores θ in; the checkpoint has f32.
+    #[serde(default)]
+    pub save_precision: Precision,
 }
 // What runs had before these could be set.
 fn clip() -> f64 {
@@ -47,6 +54,9 @@ fn clip() -> f64 {
 }
 fn decay() -> f64 {
     0.1
+}
+fn unscaled() -> LossScale {
+    LossScale::Fixed(1.0)
 }
 impl Default for Options {
     fn default() -> Self {
@@ -64,6 +74,8 @@ impl Default for Options {
             save_every: 200,
             clip: clip(),
             decay: decay(),
+            loss_scale: unscaled(),
+            save_precision: Precision::F32,
         }
     }
 }
@@ -116,6 +128,16 @@ impl Options {
             self.lr * self.decay
         );
         rule(valid, "--decay", self.decay, shrinks, cure)?;
+        if let LossScale::Fixed(scale) = self.loss_scale {
+            let valid = scale > 0.0 && in_f32(scale) && scale as f32 > 0.0;
+            let positive = "a scale is a positive number, in f32";
+            let cure = "give a power of 2, or dynamic";
+            rule(valid, "--loss-scale", scale, positive, cure)?;
+        }
+        let valid = self.save_precision != Precision::F16;
+        let cure = "give f32 or bf16";
+        let range = "a weight may be beyond its range";
+        rule(valid, "--save-precision", self.save_precision, range, cure)?;
         let (v, context) = (config.vocab, config.context);
         let bytes = "a token is a byte, so there have to be at least 256";
         let cure = "take another config or preset";

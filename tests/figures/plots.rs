@@ -76,7 +76,7 @@ impl Slope {
         let shape = Shape { batch: 2, time: 4 };
         let mut gradient = Gradient::<T>::new(m, shape, 1, Self::COEF, false);
         let (losses, dp) = gradient.compute(m, &p, batch);
-        let total = losses.total.into();
+        let total = losses.total.f64();
         (total, dp.data.iter().map(|&v| v.into()).collect())
     }
 }
