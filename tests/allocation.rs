@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::allocator::{alone, calls, count_this_thread, in_use};
+use moe_by_hand::block::Block;
 use moe_by_hand::config::Config;
 use moe_by_hand::layer::{Decode, Shape};
 use moe_by_hand::memory;
 use moe_by_hand::model::Model;
+use moe_by_hand::nn::loss::CrossEntropy;
+use moe_by_hand::params::Layout;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient, shards};
-use moe_by_hand::train::optimizer::{AdamW, Decay, Norm};
+use moe_by_hand::train::muon::{Muon, hidden};
+use moe_by_hand::train::optimizer::{AdamW, Decay, Norm, Optimizer};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
 use moe_by_hand::train::validation::Validation;
@@ -49,6 +53,27 @@ fn trainer(o: Options) -> Trainer {
     Trainer::new(Model::new(config()).unwrap(), text(), o).unwrap()
 }
 
+fn muon(layout: &Layout) -> Muon<f32> {
+    Muon::with(layout, 0.1, 20.0, rayon::current_num_threads(), hidden)
+}
+fn of_muon(o: Options) -> Trainer<Block, Muon<f32>> {
+    let m = Model::new(config()).unwrap();
+    let muon = muon(&m.layout);
+    Trainer::with(m, text(), o, muon, CrossEntropy).unwrap()
+}
+/// What four steps and a validation allocate, when they are not the first.
+fn steady<O: Optimizer<f32>>(mut t: Trainer<Block, O>) -> u64 {
+    assert!(calls() > 0, "it counts");
+    t.step().unwrap();
+    t.validate();
+    let before = calls();
+    for _ in 0..4 {
+        t.step().unwrap();
+    }
+    t.validate();
+    calls() - before
+}
+
 #[test]
 fn a_steady_step_allocates_nothing() {
     let _one = alone();
@@ -62,18 +87,9 @@ fn a_steady_step_allocates_nothing() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let count = pool.build().unwrap().install(|| {
                 rayon::broadcast(|_| count_this_thread());
-                let mut t = trainer(o.clone());
-                assert!(calls() > 0, "it counts");
-                t.step().unwrap();
-                t.validate();
-                let before = calls();
-                for _ in 0..4 {
-                    t.step().unwrap();
-                }
-                t.validate();
-                calls() - before
+                [steady(trainer(o.clone())), steady(of_muon(o.clone()))]
             });
-            assert_eq!(count, 0, "allocations, {threads} threads, {o:?}");
+            assert_eq!(count, [0; 2], "allocations, {threads} threads, {o:?}");
         }
     }
 }
@@ -107,9 +123,17 @@ fn memory_is_known_before() {
     for o in [options(), large, again] {
         let said = account(&config(), &o, text().id.bytes).total() as usize;
         let (taken, _) = bytes(|| trainer(o.clone()));
-        println!("{said} said, {taken} taken, {o:?}");
-        let rest = taken.abs_diff(said);
-        assert!(taken >= said && rest < 40_000, "{said} for {taken}, {o:?}");
+        let m = Model::new(config()).unwrap();
+        let threads = rayon::current_num_threads();
+        let n = text().id.bytes;
+        let of = Account::new(&m, &o, n, threads, muon).total() as usize;
+        let (with_muon, _) = bytes(|| of_muon(o.clone()));
+        for (said, taken) in [(said, taken), (of, with_muon)] {
+            println!("{said} said, {taken} taken, {o:?}");
+            let rest = taken.abs_diff(said);
+            let what = format!("{said} for {taken}, {o:?}");
+            assert!(taken >= said && rest < 40_000, "{what}");
+        }
     }
 }
 
@@ -136,6 +160,10 @@ fn each_part_is_known_before() {
         let adam = || AdamW::<f32>::new(&m.layout, 0.1, Decay::Weights);
         let (taken, _adam) = bytes(adam);
         near("moments", said.moments, taken);
+        let (taken, _muon) = bytes(|| muon(&m.layout));
+        let threads = rayon::current_num_threads();
+        let of_muon = Account::new(&m, &o, 100_000, threads, muon);
+        near("Muon", of_muon.moments, taken);
         let coef = Coefficients { ce: 1.0, aux: 0.01, z: 0.0 };
         let (s, n) = (o.shape(), shards(o.shape()));
         let make = || {

@@ -19,6 +19,7 @@ mod fuzz;
 mod generation;
 mod gradients;
 mod layering;
+mod muon;
 mod mutants;
 mod oracle;
 mod outside;

@@ -2,7 +2,7 @@
 
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};
-use crate::params::{Layout, ParamGrads, Params, Role};
+use crate::params::{Entry, Layout, ParamGrads, Params, Role};
 use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -97,6 +97,21 @@ pub trait Optimizer<T: Real>: Send {
         Ok(())
     }
 }
+/// Which optimizer it is may be decided while the program runs.
+impl<T: Real> Optimizer<T> for Box<dyn Optimizer<T>> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn step(&mut self, p: &mut Params<T>, dp: &ParamGrads<T>, s: Step) {
+        (**self).step(p, dp, s);
+    }
+    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
+        (**self).states()
+    }
+    fn check(&self) -> Result<(), String> {
+        (**self).check()
+    }
+}
 
 /// The numbers of one [`adamw`] step that all elements share.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +180,17 @@ pub enum Decay {
     /// Every parameter, as the PyTorch reference does.
     All,
 }
+impl Decay {
+    /// How a parameter is treated.
+    pub fn group(self, e: &Entry) -> Group {
+        match e.role {
+            _ if e.frozen => Group::Frozen,
+            Role::Weight | Role::Residual => Group::Decays,
+            _ if self == Decay::All => Group::Decays,
+            Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
+        }
+    }
+}
 
 /// Runs of parameters that an optimizer treats alike, in the order of θ, so
 /// that it can go through θ in chunks: one pass, shared by all threads.
@@ -188,12 +214,7 @@ impl Groups {
     pub fn new(layout: &Layout, which: Decay) -> Self {
         let mut ends: Vec<(usize, Group)> = vec![];
         for e in &layout.entries {
-            let group = match e.role {
-                _ if e.frozen => Group::Frozen,
-                Role::Weight | Role::Residual => Group::Decays,
-                _ if which == Decay::All => Group::Decays,
-                Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
-            };
+            let group = which.group(e);
             match ends.last_mut() {
                 Some(last) if last.1 == group => last.0 = e.param.range().end,
                 _ => ends.push((e.param.range().end, group)),
@@ -266,9 +287,13 @@ impl<T: Real> Optimizer<T> for AdamW<T> {
         vec![("m", &mut self.m), ("v", &mut self.v)]
     }
     fn check(&self) -> Result<(), String> {
-        match self.v.iter().position(|&v| v < T::ZERO) {
-            Some(at) => Err(format!("v[{at}], a mean square, is negative")),
-            None => Ok(()),
-        }
+        negative(&self.v)
+    }
+}
+/// What cannot be of a mean square that was read from a file.
+pub(crate) fn negative<T: Real>(v: &[T]) -> Result<(), String> {
+    match v.iter().position(|&v| v < T::ZERO) {
+        Some(at) => Err(format!("v[{at}], a mean square, is negative")),
+        None => Ok(()),
     }
 }

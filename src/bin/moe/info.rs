@@ -1,6 +1,7 @@
 //! Chapter: training. `moe info`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::optimizers::Choice;
 use crate::output::show;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
@@ -9,7 +10,6 @@ use moe_by_hand::model::Model;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::shards;
-use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::Options;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,10 @@ pub(crate) struct Args {
     /// Memory of training that keeps one block's activations
     #[arg(long)]
     recompute: bool,
-    /// Threads, for the memory of validation [default: one per core]
+    /// adamw or muon, for the memory of training
+    #[arg(long, value_name = "NAME", default_value = "adamw")]
+    optimizer: Choice,
+    /// Threads, for the memory of validation and Muon [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// What is trained on, for the memory of training [default: as for
@@ -94,11 +97,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let short = Config { context: time, ..c.clone() };
     memory::check("the table of parameters", memory::table(&short))?;
     let model = Model::new(short)?;
-    let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
-    let mut training = Account::new(&model, &o, text, threads, adam);
+    let optimizer = args.optimizer;
+    let maker = optimizer.maker(&o, threads);
+    let mut training = Account::new(&model, &o, text, threads, maker);
     let more = memory::rotary(&c).saturating_sub(memory::rotary(&model.config));
     training.activations = training.activations.saturating_add(more);
-    let info = Info { c, o, threads, text, training };
+    let info = Info { c, o, optimizer, threads, text, training };
     show(&if args.json { info.json() } else { info.table() })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -107,6 +111,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 struct Info {
     c: Config,
     o: Options,
+    optimizer: Choice,
     threads: usize,
     /// Bytes of the text.
     text: usize,
@@ -121,7 +126,7 @@ impl Info {
         ]
     }
     fn json(&self) -> String {
-        let Self { c, o, threads, text, training } = self;
+        let Self { c, o, threads, text, training, .. } = self;
         let [forward, both] = self.work();
         let config: Value =
             serde_json::from_str(&c.to_json()).unwrap_or_default();
@@ -150,7 +155,7 @@ impl Info {
         format!("{info:#}\n")
     }
     fn table(&self) -> String {
-        let Self { c, o, threads, text, training } = self;
+        let Self { c, o, optimizer, threads, text, training } = self;
         let [forward, both] = self.work();
         let share = 100.0 * c.active() as f64 / c.total() as f64;
         let share = format!("{share:.1} % for each token");
@@ -168,7 +173,7 @@ impl Info {
             ("memory to train", human(training.total()), &sequences),
             ("  weights", human(training.weights), "f32"),
             ("  gradients", human(training.gradients), &cores),
-            ("  moments", human(training.moments), "AdamW's m and v"),
+            ("  moments", human(training.moments), optimizer.states()),
             ("  activations", human(training.activations), ""),
             ("  validation", human(training.validation), &threads),
             ("  text, tokens", human(training.data), &read),

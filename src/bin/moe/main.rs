@@ -5,6 +5,7 @@ mod output;
 mod usage;
 mod progress;
 mod watch;
+mod optimizers;
 mod bench_report;
 mod check;
 mod converge;
