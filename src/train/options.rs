@@ -94,15 +94,15 @@ impl Options {
     /// The learning rates: a tenth of the steps, but at most 100, go up.
     ///
     /// # Errors
-    /// If the learning rate is not a positive number, or the cooldown has no
-    /// steps or too many.
+    /// If the learning rate is not a positive number, or the cooldown begins in
+    /// the warm-up.
     pub fn schedule(&self) -> Result<Schedule> {
         let s = Schedule::new(self.lr, 100.min(self.steps / 10), self.steps)?;
         match self.schedule {
             Kind::Cosine => Ok(s),
             Kind::Wsd => {
                 let steps = self.cooldown * self.steps as f64;
-                s.stable(steps.round() as usize)
+                s.stable(steps.round().max(1.0) as usize)
             }
         }
     }

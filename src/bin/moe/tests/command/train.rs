@@ -798,7 +798,7 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ("--schedule wsd --cooldown 0", "--cooldown is 0, but "),
         ("--schedule wsd --cooldown NaN", "--cooldown is NaN, but "),
         ("--schedule wsd --cooldown 1", "the cooldown is 2000 steps, but "),
-        ("--schedule wsd --cooldown 1e-9", "the cooldown is 0 steps, but "),
+        ("--schedule wsd --cooldown 1.1", "--cooldown is 1.1, but "),
         ("--threads 0", "--threads is 0, but "),
         ("--threads 99999", "--threads is 99999, but "),
         ("--accumulate 0", "--accumulate is 0, but "),
