@@ -10,10 +10,12 @@ use moe_by_hand::layer::{Decode, Shape};
 use moe_by_hand::memory;
 use moe_by_hand::model::Model;
 use moe_by_hand::nn::loss::CrossEntropy;
+use moe_by_hand::params::Layout;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient, shards};
-use moe_by_hand::train::optimizer::{AdamW, Decay, Norm, StepFrom};
+use moe_by_hand::train::muon::{Muon, hidden};
+use moe_by_hand::train::optimizer::{AdamW, Decay, Norm, Optimizer, StepFrom};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::precision::Stored;
 use moe_by_hand::train::trainer::Trainer;
@@ -53,11 +55,35 @@ fn text() -> Text {
 fn trainer(o: Options) -> Trainer {
     Trainer::new(Model::new(config()).unwrap(), text(), o).unwrap()
 }
-type Run<T> = Trainer<Block, AdamW<f32>, CrossEntropy, T>;
-fn stored<T: Stored>(o: Options) -> Run<T> {
+type Run<O, T> = Trainer<Block, O, CrossEntropy, T>;
+fn run<O: Optimizer<f32>, T: Stored>(
+    o: Options, make: impl FnOnce(&Layout) -> O,
+) -> Run<O, T> {
     let m = Model::new(config()).unwrap();
-    let adam = AdamW::new(&m.layout, o.decay, Decay::Weights);
-    Trainer::stored(m, text(), o, adam, CrossEntropy).unwrap()
+    let optimizer = make(&m.layout);
+    Trainer::stored(m, text(), o, optimizer, CrossEntropy).unwrap()
+}
+fn with_adam<T: Stored>(o: Options) -> Run<AdamW<f32>, T> {
+    let decay = o.decay;
+    run(o, |layout| AdamW::new(layout, decay, Decay::Weights))
+}
+fn with_muon<T: Stored>(o: Options) -> Run<Muon<f32>, T> {
+    run(o, muon)
+}
+fn muon(layout: &Layout) -> Muon<f32> {
+    Muon::with(layout, 0.1, 20.0, current_num_threads(), hidden)
+}
+/// What four steps and a validation allocate, when they are not the first.
+fn calls_of<O: StepFrom<T>, T: Stored>(mut t: Run<O, T>) -> u64 {
+    assert!(calls() > 0, "it counts");
+    t.step().unwrap();
+    t.validate();
+    let before = calls();
+    for _ in 0..4 {
+        t.step().unwrap();
+    }
+    t.validate();
+    calls() - before
 }
 
 #[test]
@@ -72,6 +98,7 @@ fn a_steady_step_in_16_bits_allocates_nothing() {
 fn steady<T: Stored>()
 where
     AdamW<f32>: StepFrom<T>,
+    Muon<f32>: StepFrom<T>,
 {
     let _one = alone();
     let each = [
@@ -84,18 +111,10 @@ where
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let count = pool.build().unwrap().install(|| {
                 rayon::broadcast(|_| count_this_thread());
-                let mut t = stored::<T>(o.clone());
-                assert!(calls() > 0, "it counts");
-                t.step().unwrap();
-                t.validate();
-                let before = calls();
-                for _ in 0..4 {
-                    t.step().unwrap();
-                }
-                t.validate();
-                calls() - before
+                let adam = calls_of(with_adam::<T>(o.clone()));
+                [adam, calls_of(with_muon::<T>(o.clone()))]
             });
-            assert_eq!(count, 0, "allocations, {threads} threads, {o:?}");
+            assert_eq!(count, [0; 2], "allocations, {threads} threads, {o:?}");
         }
     }
 }
@@ -158,18 +177,21 @@ fn memory_is_known_before() {
     for o in [options(), large, again] {
         let said = account(&config(), &o, text().id.bytes).total() as usize;
         let (taken, _) = bytes(|| trainer(o.clone()));
-        println!("{said} said, {taken} taken, {o:?}");
-        let rest = taken.abs_diff(said);
-        assert!(taken >= said && rest < 40_000, "{said} for {taken}, {o:?}");
         let (m, threads) = (trainer(o.clone()).model, current_num_threads());
-        let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
         let n = text().id.bytes;
-        let said = Account::stored::<Bf16, _, _>(&m, &o, n, threads, adam);
-        let (taken, _) = bytes(|| stored::<Bf16>(o.clone()));
-        let (said, working) = (said.total() as usize, said.working);
-        println!("bf16: {said} said, {taken} taken, {working} for the copy");
-        assert_eq!(working, 2 * m.layout.len as u64);
-        assert!(taken >= said && taken - said < 40_000, "{said} for {taken}");
+        let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
+        let half = Account::stored::<Bf16, _, _>(&m, &o, n, threads, adam);
+        assert_eq!(half.working, 2 * m.layout.len as u64);
+        let of = Account::new(&m, &o, n, threads, muon).total() as usize;
+        let (halved, _) = bytes(|| with_adam::<Bf16>(o.clone()));
+        let (moved, _) = bytes(|| with_muon::<f32>(o.clone()));
+        let half = half.total() as usize;
+        for (said, taken) in [(said, taken), (half, halved), (of, moved)] {
+            println!("{said} said, {taken} taken, {o:?}");
+            let rest = taken.abs_diff(said);
+            let what = format!("{said} for {taken}, {o:?}");
+            assert!(taken >= said && rest < 40_000, "{what}");
+        }
     }
 }
 
@@ -196,6 +218,10 @@ fn each_part_is_known_before() {
         let adam = || AdamW::<f32>::new(&m.layout, 0.1, Decay::Weights);
         let (taken, _adam) = bytes(adam);
         near("moments", said.moments, taken);
+        let (taken, _muon) = bytes(|| muon(&m.layout));
+        let threads = rayon::current_num_threads();
+        let of_muon = Account::new(&m, &o, 100_000, threads, muon);
+        near("Muon", of_muon.moments, taken);
         let coef = Coefficients { ce: 1.0, aux: 0.01, z: 0.0 };
         let (s, n) = (o.shape(), shards(o.shape()));
         let make = || {

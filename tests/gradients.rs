@@ -380,6 +380,21 @@ fn adamw() {
 }
 
 #[test]
+fn muon_momentum() {
+    check::assert("muon-momentum");
+}
+
+#[test]
+fn newton_schulz() {
+    check::assert("newton-schulz");
+}
+
+#[test]
+fn muon_update() {
+    check::assert("muon-update");
+}
+
+#[test]
 fn lr_warmup() {
     check::assert("lr-warmup");
 }
@@ -387,6 +402,11 @@ fn lr_warmup() {
 #[test]
 fn lr_cosine() {
     check::assert("lr-cosine");
+}
+
+#[test]
+fn lr_wsd() {
+    check::assert("lr-wsd");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod generation;
 mod gradients;
 mod half;
 mod layering;
+mod muon;
 mod mutants;
 mod oracle;
 mod outside;

@@ -27,6 +27,7 @@ mod model;
 mod balance; // after the model, which the z-loss is measured on
 pub mod loss;
 pub mod optimizer;
+mod muon;
 mod schedule;
 mod sampling;
 mod cache;
@@ -60,6 +61,7 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
         model::CHECKS,
         loss::CHECKS,
         optimizer::CHECKS,
+        muon::CHECKS,
         schedule::CHECKS,
         sampling::CHECKS,
         cache::CHECKS,

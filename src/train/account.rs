@@ -27,7 +27,7 @@ pub struct Account {
     pub working: u64,
     /// One gradient for each shard, and what their norm needs.
     pub gradients: u64,
-    /// What the optimizer keeps: m and v of AdamW.
+    /// What the optimizer keeps and works in: m and v of AdamW.
     pub moments: u64,
     /// What the shards' forward passes keep, the gradients of that, and the
     /// rotary table.

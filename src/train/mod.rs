@@ -7,6 +7,7 @@ pub mod schedule;
 pub mod gradient;
 pub mod optimizer;
 pub mod precision;
+pub mod muon;
 pub mod validation;
 pub mod options;
 pub mod account;

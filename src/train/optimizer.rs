@@ -4,7 +4,7 @@ use crate::half::{Bf16, F16};
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};
 use crate::kernel::wide::{in_wide, rows};
-use crate::params::{Layout, ParamGrads, Params, Role};
+use crate::params::{Entry, Layout, ParamGrads, Params, Role};
 use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -105,7 +105,6 @@ pub trait Optimizer<T: Real>: Send {
         Ok(())
     }
 }
-
 /// An optimizer of f32 that reads gradients which are stored as `G`: each does
 /// of f32. One that shall train in 16 bits says how it reads those.
 pub trait StepFrom<G: Real<Wide = f32>>: Optimizer<f32> {
@@ -117,6 +116,35 @@ impl<O: Optimizer<f32>> StepFrom<f32> for O {
         &mut self, p: &mut Params<f32>, dp: &ParamGrads<f32>, s: Step,
     ) {
         self.step(p, dp, s);
+    }
+}
+/// Which optimizer it is may be decided while the program runs.
+impl<G: Real<Wide = f32>> Optimizer<f32> for Box<dyn StepFrom<G>> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn step(&mut self, p: &mut Params<f32>, dp: &ParamGrads<f32>, s: Step) {
+        (**self).step(p, dp, s);
+    }
+    fn states(&mut self) -> Vec<(&'static str, &mut [f32])> {
+        (**self).states()
+    }
+    fn check(&self) -> Result<(), String> {
+        (**self).check()
+    }
+}
+impl StepFrom<Bf16> for Box<dyn StepFrom<Bf16>> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<Bf16>, s: Step,
+    ) {
+        (**self).step_from(p, dp, s);
+    }
+}
+impl StepFrom<F16> for Box<dyn StepFrom<F16>> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<F16>, s: Step,
+    ) {
+        (**self).step_from(p, dp, s);
     }
 }
 
@@ -187,6 +215,17 @@ pub enum Decay {
     /// Every parameter, as the PyTorch reference does.
     All,
 }
+impl Decay {
+    /// How a parameter is treated.
+    pub fn group(self, e: &Entry) -> Group {
+        match e.role {
+            _ if e.frozen => Group::Frozen,
+            Role::Weight | Role::Residual => Group::Decays,
+            _ if self == Decay::All => Group::Decays,
+            Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
+        }
+    }
+}
 
 /// Runs of parameters that an optimizer treats alike, in the order of θ, so
 /// that it can go through θ in chunks: one pass, shared by all threads.
@@ -210,12 +249,7 @@ impl Groups {
     pub fn new(layout: &Layout, which: Decay) -> Self {
         let mut ends: Vec<(usize, Group)> = vec![];
         for e in &layout.entries {
-            let group = match e.role {
-                _ if e.frozen => Group::Frozen,
-                Role::Weight | Role::Residual => Group::Decays,
-                _ if which == Decay::All => Group::Decays,
-                Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
-            };
+            let group = which.group(e);
             match ends.last_mut() {
                 Some(last) if last.1 == group => last.0 = e.param.range().end,
                 _ => ends.push((e.param.range().end, group)),
@@ -273,10 +307,7 @@ impl<T: Real> Optimizer<T> for AdamW<T> {
         vec![("m", &mut self.m), ("v", &mut self.v)]
     }
     fn check(&self) -> Result<(), String> {
-        match self.v.iter().position(|&v| v < T::ZERO) {
-            Some(at) => Err(format!("v[{at}], a mean square, is negative")),
-            None => Ok(()),
-        }
+        negative(&self.v)
     }
 }
 impl<T: Real> AdamW<T> {
@@ -307,8 +338,15 @@ impl<T: Real> AdamW<T> {
             });
     }
 }
+/// What cannot be of a mean square that was read from a file.
+pub(crate) fn negative<T: Real>(v: &[T]) -> Result<(), String> {
+    match v.iter().position(|&v| v < T::ZERO) {
+        Some(at) => Err(format!("v[{at}], a mean square, is negative")),
+        None => Ok(()),
+    }
+}
 /// Hands on numbers that are stored.
-fn widened<G: Real<Wide = f32>>(
+pub(crate) fn widened<G: Real<Wide = f32>>(
     g: &[G], f: &mut dyn FnMut(Range<usize>, &[f32]),
 ) {
     in_wide(g.len(), [], [rows(g, 1)], |now, [], [g]| f(now, g));

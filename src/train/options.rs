@@ -5,7 +5,7 @@ use crate::error::{Result, rule};
 use crate::layer::Shape;
 use crate::tokens::BYTES;
 use crate::train::precision::{LossScale, Precision};
-use crate::train::schedule::Schedule;
+use crate::train::schedule::{Kind, Schedule};
 use serde::{Deserialize, Serialize};
 
 /// The settings of a run: with the config and the text, they decide every
@@ -47,6 +47,16 @@ pub struct Options {
     /// What `model.safetensors` stores θ in; the checkpoint has f32.
     #[serde(default)]
     pub save_precision: Precision,
+    /// How the learning rate falls.
+    #[serde(default = "schedule")]
+    pub schedule: Kind,
+    /// The share of the steps in which it falls, if it is constant before.
+    #[serde(default = "cooldown")]
+    pub cooldown: f64,
+    /// The highest learning rate of the matrices that
+    /// [`Muon`](crate::train::muon::Muon) moves, if it does.
+    #[serde(default = "muon_lr")]
+    pub muon_lr: f64,
 }
 // What runs had before these could be set.
 fn clip() -> f64 {
@@ -57,6 +67,16 @@ fn decay() -> f64 {
 }
 fn unscaled() -> LossScale {
     LossScale::Fixed(1.0)
+}
+fn schedule() -> Kind {
+    Kind::Cosine
+}
+// The usual values.
+fn cooldown() -> f64 {
+    0.2
+}
+fn muon_lr() -> f64 {
+    0.02
 }
 impl Default for Options {
     fn default() -> Self {
@@ -76,6 +96,9 @@ impl Default for Options {
             decay: decay(),
             loss_scale: unscaled(),
             save_precision: Precision::F32,
+            schedule: schedule(),
+            cooldown: cooldown(),
+            muon_lr: muon_lr(),
         }
     }
 }
@@ -83,9 +106,17 @@ impl Options {
     /// The learning rates: a tenth of the steps, but at most 100, go up.
     ///
     /// # Errors
-    /// If the learning rate is not a positive number.
+    /// If the learning rate is not a positive number, or the cooldown begins in
+    /// the warm-up.
     pub fn schedule(&self) -> Result<Schedule> {
-        Schedule::new(self.lr, 100.min(self.steps / 10), self.steps)
+        let s = Schedule::new(self.lr, 100.min(self.steps / 10), self.steps)?;
+        match self.schedule {
+            Kind::Cosine => Ok(s),
+            Kind::Wsd => {
+                let steps = self.cooldown * self.steps as f64;
+                s.stable(steps.round().max(1.0) as usize)
+            }
+        }
     }
     /// One micro-batch.
     pub fn shape(&self) -> Shape {
@@ -109,7 +140,15 @@ impl Options {
             rule(n > 0, flag, n, "it counts from 1", cure)?;
             rule(n < 1 << 31, flag, n, "that is more than any run", cure)?;
         }
+        let valid = self.cooldown > 0.0 && self.cooldown <= 1.0;
+        let share = "it is a share of the steps, more than 0 and at most 1";
+        let cure = "try 0.2";
+        rule(valid, "--cooldown", self.cooldown, share, cure)?;
         self.schedule()?;
+        let (valid, cure) = (self.muon_lr > 0.0, "try 0.02");
+        let valid = valid && self.muon_lr.is_finite();
+        let rate = "a learning rate is a positive number";
+        rule(valid, "--muon-lr", self.muon_lr, rate, cure)?;
         for (flag, x) in [("--aux", self.aux), ("--z-loss", self.z_loss)] {
             let (valid, cure) = (in_f32(x), "0 switches it off");
             let coefficient = "a coefficient is a number from 0 on, in f32";

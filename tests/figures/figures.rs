@@ -54,6 +54,7 @@ const FIGURES: &[(&str, Make)] = &[
     ("rope-clock", Exact(plots::rope_clock)),
     ("router-topk", Exact(drawings::router_topk)),
     ("moe-dispatch", Exact(drawings::moe_dispatch)),
+    ("newton-schulz", Exact(plots::newton_schulz)),
     ("balance-load", Trained(plots::balance_load)),
 ];
 

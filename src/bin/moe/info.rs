@@ -1,6 +1,7 @@
 //! Chapter: training. `moe info`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::optimizers::Choice;
 use crate::output::show;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
@@ -10,7 +11,6 @@ use moe_by_hand::model::Model;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::shards;
-use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::precision::Precision;
 use serde_json::{Value, json};
@@ -55,7 +55,10 @@ pub(crate) struct Args {
     /// or f16
     #[arg(long, value_name = "NAME", default_value_t)]
     precision: Precision,
-    /// Threads, for the memory of validation [default: one per core]
+    /// adamw or muon, for the memory of training
+    #[arg(long, value_name = "NAME", default_value = "adamw")]
+    optimizer: Choice,
+    /// Threads, for the memory of validation and Muon [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// What is trained on, for the memory of training [default: as for
@@ -100,16 +103,24 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let short = Config { context: time, ..c.clone() };
     memory::check("the table of parameters", memory::table(&short))?;
     let model = Model::new(short)?;
-    let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
-    let (m, n, precision) = (&model, threads, args.precision);
+    let (optimizer, precision) = (args.optimizer, args.precision);
+    let (m, n) = (&model, threads);
     let mut training = match precision {
-        Precision::F32 => Account::new(m, &o, text, n, adam),
-        Precision::Bf16 => Account::stored::<Bf16, _, _>(m, &o, text, n, adam),
-        Precision::F16 => Account::stored::<F16, _, _>(m, &o, text, n, adam),
+        Precision::F32 => {
+            Account::new(m, &o, text, n, optimizer.maker::<f32>(&o, n))
+        }
+        Precision::Bf16 => {
+            let maker = optimizer.maker::<Bf16>(&o, n);
+            Account::stored::<Bf16, _, _>(m, &o, text, n, maker)
+        }
+        Precision::F16 => {
+            let maker = optimizer.maker::<F16>(&o, n);
+            Account::stored::<F16, _, _>(m, &o, text, n, maker)
+        }
     };
     let more = memory::rotary(&c).saturating_sub(memory::rotary(&model.config));
     training.activations = training.activations.saturating_add(more);
-    let info = Info { c, o, precision, threads, text, training };
+    let info = Info { c, o, optimizer, precision, threads, text, training };
     show(&if args.json { info.json() } else { info.table() })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -118,6 +129,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 struct Info {
     c: Config,
     o: Options,
+    optimizer: Choice,
     precision: Precision,
     threads: usize,
     /// Bytes of the text.
@@ -133,7 +145,7 @@ impl Info {
         ]
     }
     fn json(&self) -> String {
-        let Self { c, o, precision, threads, text, training } = self;
+        let Self { c, o, precision, threads, text, training, .. } = self;
         let [forward, both] = self.work();
         let config: Value =
             serde_json::from_str(&c.to_json()).unwrap_or_default();
@@ -164,7 +176,7 @@ impl Info {
         format!("{info:#}\n")
     }
     fn table(&self) -> String {
-        let Self { c, o, precision, threads, text, training } = self;
+        let Self { c, o, optimizer, precision, threads, text, training } = self;
         let [forward, both] = self.work();
         let share = 100.0 * c.active() as f64 / c.total() as f64;
         let share = format!("{share:.1} % for each token");
@@ -188,7 +200,7 @@ impl Info {
             ("memory to train", human(training.total()), &sequences),
             ("  weights", human(training.weights), "f32"),
             ("  gradients", human(training.gradients), &cores),
-            ("  moments", human(training.moments), "AdamW's m and v"),
+            ("  moments", human(training.moments), optimizer.states()),
             ("  activations", human(training.activations), &stored),
             ("  validation", human(training.validation), &threads),
             ("  text, tokens", human(training.data), &read),

@@ -1,6 +1,7 @@
 //! Chapter: training. `moe train`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::optimizers::{Any, Choice};
 use crate::output::quote;
 use crate::progress::{Progress, say, tell};
 use crate::watch::Watch;
@@ -22,9 +23,11 @@ use moe_by_hand::train::charts;
 use moe_by_hand::train::checkpoint::{self, Checkpoint, State};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::metrics::{self, History, Log};
-use moe_by_hand::train::optimizer::{AdamW, Decay, StepFrom};
+use moe_by_hand::train::muon::Muon;
+use moe_by_hand::train::optimizer::{AdamW, StepFrom};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::precision::{LossScale, Precision, Stored};
+use moe_by_hand::train::schedule::Kind;
 use moe_by_hand::train::trainer;
 use moe_by_hand::train::validation::windows;
 use moe_by_hand::{hf, memory};
@@ -33,8 +36,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A run that is stored in numbers of type `T`.
-type Trainer<T> = trainer::Trainer<Block, AdamW<f32>, CrossEntropy, T>;
+/// A run that is stored in numbers of type `T`, with whichever optimizer it
+/// has.
+type Trainer<T> = trainer::Trainer<Block, Any<T>, CrossEntropy, T>;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     seq: Option<usize>,
     /// The highest learning rate: after a warm-up of a tenth of the steps, at
-    /// most 100, it falls to a tenth in a cosine
+    /// most 100, it falls as the schedule says
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Draws the first weights and the batches; decides every bit
@@ -131,6 +135,22 @@ pub(crate) struct Args {
     /// What model.safetensors stores the weights in: f32 or bf16 [default: f32]
     #[arg(long, value_name = "NAME")]
     save_precision: Option<Precision>,
+    /// adamw, or muon, which moves the matrices of attention and experts along
+    /// momentum with its singular values brought near 1, at --muon-lr; gains,
+    /// embedding, router and head stay AdamW's, at --lr [default: adamw]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<Choice>,
+    /// The highest learning rate of the matrices that Muon moves; one schedule
+    /// is for both rates
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    muon_lr: Option<f64>,
+    /// cosine, which falls to a tenth over all steps; or wsd, which stays and
+    /// falls to 0 in the cooldown [default: cosine]
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<Kind>,
+    /// The share of the steps, the last ones, in which wsd falls
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    cooldown: Option<f64>,
     /// Steps between measurements of the validation loss
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_every: Option<usize>,
@@ -195,28 +215,34 @@ fn go<T: Stored>(
 ) -> Result<ExitCode>
 where
     AdamW<f32>: StepFrom<T>,
+    Muon<f32>: StepFrom<T>,
+    Any<T>: StepFrom<T>,
 {
     let state = found.as_ref().map(|f| &f.state);
     let config = args.config(state)?;
     let options = args.options(state, &config, T::PRECISION)?;
     options.validate(&config)?;
+    let optimizer = args.optimizer(state)?;
+    optimizer.validate(&options)?;
+    args.check_unused(optimizer, &options)?;
     let text = args.text(state, watch)?;
     text.check(options.seq)?;
     memory::check("the table of parameters", memory::table(&config))?;
     let model = Model::new(config)?;
-    let decay = options.decay;
-    let adam = |layout: &_| AdamW::new(layout, decay, Decay::Weights);
+    let maker = optimizer.maker::<T>(&options, threads);
     let n = text.id.bytes;
     let account =
-        Account::stored::<T, _, _>(&model, &options, n, threads, adam);
+        Account::stored::<T, _, _>(&model, &options, n, threads, &maker);
     memory::check("training this model", account.total())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| {
         Error::input("--threads", threads, e, "give a smaller number")
     })?;
     pool.install(|| {
-        let adam = adam(&model.layout);
-        let new = || Trainer::stored(model, text, options, adam, CrossEntropy);
+        let new = || {
+            let optimizer = maker(&model.layout);
+            Trainer::stored(model, text, options, optimizer, CrossEntropy)
+        };
         let mut trainer: Trainer<T> =
             watch.during("drawing the first weights", new)?;
         let (run, history) = match found {
@@ -544,6 +570,9 @@ impl Args {
             save_every: self.save_every.unwrap_or(o.save_every),
             clip: self.clip.unwrap_or(o.clip),
             decay: self.decay.unwrap_or(o.decay),
+            schedule: self.schedule.unwrap_or(o.schedule),
+            cooldown: self.cooldown.unwrap_or(o.cooldown),
+            muon_lr: self.muon_lr.unwrap_or(o.muon_lr),
             loss_scale: self.loss_scale.unwrap_or(o.loss_scale),
             save_precision: self.save_precision.unwrap_or(o.save_precision),
         })
@@ -552,6 +581,25 @@ impl Args {
     fn precision(&self, run: Option<&State>) -> Result<Precision> {
         let saved = run.map(State::precision).transpose()?;
         Ok(self.precision.or(saved).unwrap_or_default())
+    }
+    /// What is given, else what the run had, else AdamW.
+    fn optimizer(&self, run: Option<&State>) -> Result<Choice> {
+        match (self.optimizer, run) {
+            (Some(given), _) => Ok(given),
+            (None, Some(run)) => Choice::of_run(&run.optimizer),
+            (None, None) => Ok(Choice::AdamW),
+        }
+    }
+    /// What is given to an optimizer or a schedule that does not take it.
+    fn check_unused(&self, optimizer: Choice, o: &Options) -> Result<()> {
+        let used = optimizer == Choice::Muon || self.muon_lr.is_none();
+        let cure = "leave it out, or give --optimizer muon";
+        let lr = "AdamW moves all by --lr";
+        rule(used, "--muon-lr", o.muon_lr, lr, cure)?;
+        let used = o.schedule == Kind::Wsd || self.cooldown.is_none();
+        let cure = "leave it out, or give --schedule wsd";
+        let cosine = "a cosine has none";
+        rule(used, "--cooldown", o.cooldown, cosine, cure)
     }
     fn text(&self, run: Option<&State>, watch: &Watch) -> Result<Text> {
         let read = |path: &Path| {
@@ -615,14 +663,22 @@ fn introduce<T: Stored>(t: &Trainer<T>, threads: usize, need: u64, out: &Path) {
     }
     say(format!("text      {from}: {} bytes", id.bytes));
     say(format!("SHA-256   {}", id.sha256));
+    let mut rates = String::new();
+    if t.state().optimizer == "muon" {
+        rates = format!(", muon {}", o.muon_lr);
+    }
+    if o.schedule == Kind::Wsd {
+        rates += &format!(", wsd with a cooldown of {}", o.cooldown);
+    }
     say(format!(
-        "settings  {} steps of {} × {} × {} bytes, lr {}, clip {}, decay {}, \
+        "settings  {} steps of {} × {} × {} bytes, lr {}{}, clip {}, decay {}, \
          aux {}, z-loss {}, seed {}{}",
         o.steps,
         o.accumulate,
         o.batch,
         o.seq,
         o.lr,
+        rates,
         o.clip,
         o.decay,
         o.aux,
@@ -697,7 +753,7 @@ fn train<T: Stored>(
     mut t: Trainer<T>, run: &mut Run, history: History, watch: &Watch,
 ) -> Result<ExitCode>
 where
-    AdamW<f32>: StepFrom<T>,
+    Any<T>: StepFrom<T>,
 {
     let steps = t.options().steps;
     let (eval, saves) = (t.options().eval_every, t.options().save_every);

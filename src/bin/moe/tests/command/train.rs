@@ -8,6 +8,7 @@ use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::metrics;
 use moe_by_hand::train::options::Options;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -257,6 +258,52 @@ fn a_run_without_a_checkpoint_begins_with_its_own_settings() {
         assert!(said.contains("starts at step 0"), "{said}");
         assert!(weights(&early) == weights(&dir.join("whole")), "other bits");
         assert!(!part.exists(), "what a killed run left is removed");
+    }
+}
+
+/// Muon and the other schedule, stopped in the cooldown; and what `info` says
+/// of the memory, to the byte.
+#[test]
+fn a_run_with_muon_goes_on_and_is_counted() {
+    let home = dir();
+    let dir = home.0.as_path();
+    let run = format!("train {SMALL} --schedule wsd --cooldown 0.4 --steps 20");
+    let args = format!("{run} --optimizer muon --muon-lr 0.03 --threads 2");
+    let said = succeeds(dir, &format!("{args} --out whole"));
+    let rates = "lr 0.001, muon 0.03, wsd with a cooldown of 0.4";
+    assert!(said.contains(rates), "{said}");
+    let json = fs::read_to_string(dir.join("whole/run.json")).unwrap();
+    for part in ["\"optimizer\": \"muon\"", "\"schedule\": \"wsd\""] {
+        assert!(json.contains(part), "no {part} in {json}");
+    }
+    // Killed after its first checkpoint.
+    let killed = dir.join("killed");
+    let mut child = moe(dir, &format!("{args} --out killed")).spawn().unwrap();
+    while !killed.join("training.safetensors").exists() {
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    refused(
+        dir,
+        "train --resume --out killed --optimizer adamw",
+        &["the optimizer is adamw, but the run was begun with muon"],
+    );
+    let again = "train --resume --out killed";
+    refused(dir, &format!("{again} --muon-lr 0.02"), &["--muon-lr is 0.02"]);
+    refused(dir, &format!("{again} --cooldown 0.2"), &["--cooldown is 0.2"]);
+    succeeds(dir, &format!("{again} --threads 1"));
+    assert!(weights(&killed) == weights(&dir.join("whole")), "other bits");
+
+    let of_adam = format!("{run} --threads 2 --out adam");
+    let info = "info --config small.json --text text --batch 4 --seq 16";
+    for (optimizer, said) in
+        [("muon", said), ("adamw", succeeds(dir, &of_adam))]
+    {
+        let args = format!("{info} --threads 2 --json --optimizer {optimizer}");
+        let json: Value = serde_json::from_str(&succeeds(dir, &args)).unwrap();
+        let bytes = format!("({} bytes)", json["memory_bytes"]["training"]);
+        assert!(said.contains(&bytes), "no {bytes} in {said}");
     }
 }
 
@@ -741,6 +788,17 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ("--aux NaN", "--aux is NaN, but "),
         ("--z-loss inf", "--z-loss is inf, but "),
         ("--seed -1", "--seed"),
+        ("--optimizer sgd", "--optimizer is sgd, but it is adamw or muon"),
+        ("--muon-lr 0.1", "--muon-lr is 0.1, but AdamW moves all by --lr"),
+        ("--optimizer muon --muon-lr 0", "--muon-lr is 0, but "),
+        ("--optimizer muon --muon-lr NaN", "--muon-lr is NaN, but "),
+        ("--optimizer muon --muon-lr 20", "--decay is 0.1, but "),
+        ("--schedule linear", "--schedule is linear, but it is cosine or wsd"),
+        ("--cooldown 0.5", "--cooldown is 0.5, but a cosine has none"),
+        ("--schedule wsd --cooldown 0", "--cooldown is 0, but "),
+        ("--schedule wsd --cooldown NaN", "--cooldown is NaN, but "),
+        ("--schedule wsd --cooldown 1", "the cooldown is 2000 steps, but "),
+        ("--schedule wsd --cooldown 1.1", "--cooldown is 1.1, but "),
         ("--threads 0", "--threads is 0, but "),
         ("--threads 99999", "--threads is 99999, but "),
         ("--accumulate 0", "--accumulate is 0, but "),
@@ -765,6 +823,14 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ("--out /proc/none", "/proc/none: "),
         ("--resume --out run --lr 1", "--lr is 1.0, but the checkpoint has"),
         ("--resume --out run --steps 3", "--steps is 3, but the checkpoint"),
+        (
+            "--resume --out run --optimizer muon",
+            "the optimizer is muon, but the run was begun with adamw",
+        ),
+        (
+            "--resume --out run --schedule wsd",
+            "--schedule is \"wsd\", but the checkpoint has \"cosine\"",
+        ),
         ("--resume --out run --seed 1", "--seed is 1, but the checkpoint has"),
         ("--resume --out run --recompute", "--recompute is true, but "),
         ("--resume --out run --text other", "the run was trained on"),
@@ -823,6 +889,8 @@ fn help_shows_the_defaults_that_hold() {
         ("accumulate", o.accumulate.to_string()),
         ("eval-every", o.eval_every.to_string()),
         ("save-every", o.save_every.to_string()),
+        ("muon-lr", o.muon_lr.to_string()),
+        ("cooldown", o.cooldown.to_string()),
     ] {
         let at = said.find(&format!("--{option} <")).unwrap();
         let rest = &said[at + 2..];
