@@ -29,6 +29,7 @@ pub mod loss;
 pub mod optimizer;
 mod muon;
 mod schedule;
+mod half;
 mod sampling;
 mod cache;
 mod threads;
@@ -63,6 +64,7 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
         optimizer::CHECKS,
         muon::CHECKS,
         schedule::CHECKS,
+        half::CHECKS,
         sampling::CHECKS,
         cache::CHECKS,
         threads::CHECKS,
