@@ -1,4 +1,4 @@
-//! Chapter: model. θ: all parameters in one vector, a table of named ranges,
+//! Chapter: random, model. θ: all parameters in one vector, a table of named ranges,
 //! and handles into it.
 //!
 //! A gradient is a vector of the same layout, and so are the optimizer's

@@ -1,4 +1,4 @@
-//! Chapter: gradcheck. The numbers that everything runs on: f32 to train, f64
+//! Chapter: adjoint. The numbers that everything runs on: f32 to train, f64
 //! to check, and dual numbers, which carry an exact derivative along.
 
 use std::fmt::Debug;

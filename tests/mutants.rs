@@ -1,4 +1,4 @@
-//! Chapter: gradcheck. Rung T8, the tester is tested: every planted mistake has
+//! Chapter: mutants. Rung T8, the tester is tested: every planted mistake has
 //! to be caught, and the same code without a mistake has to pass.
 //!
 //! `cargo test --test proofs mutants:: -- --nocapture` prints the table.

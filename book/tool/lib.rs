@@ -8,17 +8,18 @@
 //! 3. `typeset`: formulas that were typeset before;
 //! 4. `drawing`: pictures that are not charts; `figures`: both, from data;
 //! 5. `chapters`: what a chapter is, and its number;
-//! 6. `formula`: formulas are marked for mdbook-katex;
-//! 7. `rules`: whatever breaks one, in chapters, equations and sources;
-//! 8. `facts`: all that pages are made of;
-//! 9. `guard`: what mdbook-katex made of the formulas, and nothing else;
-//! 10. `pages`: the generated pages: map, notation, indexes;
-//! 11. `sources`: pages of the sources, to link to;
-//! 12. `directives`: `{{#eq id}}` and its like become Markdown;
-//! 13. `index`: what the search finds; `links`: nothing leads nowhere, nothing
+//! 6. `terms`: what each chapter introduces, and that none uses it before;
+//! 7. `formula`: formulas are marked for mdbook-katex;
+//! 8. `rules`: whatever breaks one, in chapters, equations and sources;
+//! 9. `facts`: all that pages are made of;
+//! 10. `guard`: what mdbook-katex made of the formulas, and nothing else;
+//! 11. `pages`: the generated pages: map, notation, indexes;
+//! 12. `sources`: pages of the sources, to link to;
+//! 13. `directives`: `{{#eq id}}` and its like become Markdown;
+//! 14. `index`: what the search finds; `links`: nothing leads nowhere, nothing
 //!     comes from the network;
-//! 14. `make`: all of these in turn;
-//! 15. `serve`, `browser`: the book on localhost, and in a real browser.
+//! 15. `make`: all of these in turn;
+//! 16. `serve`, `browser`: the book on localhost, and in a real browser.
 
 /// Line charts, of the library: the file itself, so that a changed kernel does
 /// not have the tool compiled anew.
@@ -33,6 +34,7 @@ mod typeset;
 mod drawing;
 pub mod figures;
 pub mod chapters;
+pub mod terms;
 mod formula;
 pub mod rules;
 pub mod facts;

@@ -5,6 +5,7 @@ use crate::chapters::{
 };
 use crate::figures;
 use crate::markdown::{cells, line_of, options};
+use crate::terms;
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use regex::Regex;
@@ -61,6 +62,7 @@ fn of_chapters(root: &Path) -> Result<Vec<String>> {
         exercises(&chapter.text, say)?;
     }
     comments(root, &chapters, &mut faults)?;
+    faults.extend(terms::faults(root)?);
     Ok(faults)
 }
 

@@ -42,12 +42,12 @@ pub use tools::{Check, config};
 /// Every proof, in the order of the chapters.
 pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
     [
-        matrix::CHECKS,
         real::CHECKS,
-        rng::CHECKS,
-        params::CHECKS,
+        matrix::CHECKS,
         softmax::CHECKS,
         activation::CHECKS,
+        rng::CHECKS,
+        params::CHECKS,
         linear::CHECKS,
         embedding::CHECKS,
         rmsnorm::CHECKS,

@@ -1,4 +1,4 @@
-//! Chapter: gradcheck. The proof of dual numbers.
+//! Chapter: adjoint. The proof of dual numbers.
 
 use super::tools::{Check, check, formula};
 use crate::field::Field;

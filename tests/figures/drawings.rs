@@ -19,6 +19,7 @@ use moe_by_hand::nn::router::{
 };
 use moe_by_hand::nn::swiglu::SwiGlu;
 use moe_by_hand::params::Layout;
+use moe_by_hand::real::{Dual, Real};
 
 /// The places in memory that a view reads, in its own order: its elements, if
 /// each is its own place.
@@ -30,6 +31,66 @@ fn places(view: Mat<f64>) -> Vec<usize> {
     matmul(mat_mut(&mut y, cols), Set, view, mat(&one, cols));
     y.into_iter().map(|v| v as usize).collect()
 }
+pub(crate) fn computational_graph() -> Csv {
+    let mut csv = Csv::drawing(
+        "computational-graph",
+        "A computational graph at x = (3, 2): values forward, and gradients \
+         back; beside each arrow back, what it carries",
+        "Five boxes from left to right. Forward, above: x₁ = 3 and x₂ = 2 give \
+         y₁ = x₁x₂ = 6 and y₂ = x₁² = 9, and these give ℒ = y₁ − y₂ = −3. \
+         Backward, below, from right to left: ℒ has 1, which becomes 1 at y₁ \
+         and −1 at y₂. From y₁, 2 goes to x₁ and 3 to x₂; from y₂, −6 goes to \
+         x₁, where 2 and −6 add up to −4.",
+    );
+    // What ℒ is, over any number, and its slopes by dual numbers.
+    fn graph<T: Real>([x1, x2]: [T; 2]) -> ([T; 2], T) {
+        let y = [x1 * x2, x1 * x1];
+        (y, y[0] - y[1])
+    }
+    let x = [3.0, 2.0];
+    let (y, loss) = graph(x);
+    let slope =
+        |along: [f64; 2]| graph([0, 1].map(|i| Dual { v: x[i], d: along[i] }));
+    let by: [_; 2] = [slope([1.0, 0.0]), slope([0.0, 1.0])];
+    let dy = [1.0, -1.0];
+    let sent = by.map(|(y, _)| [0, 1].map(|j| y[j].d * dy[j]));
+    let dx = by.map(|(_, loss)| loss.d);
+    let (wide, high) = (70.0, 62.0);
+    let text = |v: f64| value(v, 0);
+    let mut node = |[x, y]: [f64; 2], name: &str, v: f64, d: f64| {
+        csv.rect([x, y], [wide, high], "c7", "");
+        let at = |row: f64| [x + wide / 2.0, y + row];
+        csv.text_at(at(12.0), "bold", name);
+        csv.text_at(at(31.0), "c0", &text(v));
+        csv.text_at(at(49.0), "c1", &text(d));
+    };
+    let (left, middle, right) = (4.0, 142.0, 286.0);
+    let (top, low) = (14.0, 132.0);
+    node([left, top], "x₁", x[0], dx[0]);
+    node([left, low], "x₂", x[1], dx[1]);
+    node([middle, low], "y₁ = x₁x₂", y[0], dy[0]);
+    node([middle, top], "y₂ = x₁²", y[1], dy[1]);
+    node([right, (top + low) / 2.0], "ℒ = y₁ − y₂", loss, 1.0);
+    // Forward at the height of the values, backward at that of the gradients.
+    let mut edge = |from: [f64; 2], to: [f64; 2], carried: f64, at: f64| {
+        let [a, b] = [from, to].map(|[x, y]| [x, y + 31.0]);
+        csv.arrow([a[0] + wide, a[1]], b, 0.0, "c0");
+        let [a, b] = [from, to].map(|[x, y]| [x, y + 49.0]);
+        let a = [a[0] + wide, a[1]];
+        csv.arrow(b, a, 0.0, "c1");
+        let label = [0, 1].map(|i| b[i] + at * (a[i] - b[i]));
+        csv.text_at([label[0], label[1] + 3.0], "s c1", &text(carried));
+    };
+    edge([left, top], [middle, top], sent[0][1], 0.5);
+    edge([left, top], [middle, low], sent[0][0], 0.75);
+    edge([left, low], [middle, low], sent[1][0], 0.5);
+    edge([middle, top], [right, (top + low) / 2.0], dy[1], 0.6);
+    edge([middle, low], [right, (top + low) / 2.0], dy[0], 0.5);
+    csv.text_at([6.0, 214.0], "e c0", "forward: values");
+    csv.text_at([354.0, 214.0], "w c1", "backward: gradients");
+    csv
+}
+
 pub(crate) fn strides() -> Csv {
     let mut csv = Csv::drawing(
         "strides",

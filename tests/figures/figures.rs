@@ -39,12 +39,13 @@ enum Make {
 use Make::{Exact, Rounded, Trained};
 /// In the order of the book.
 const FIGURES: &[(&str, Make)] = &[
+    ("computational-graph", Exact(drawings::computational_graph)),
+    ("difference-error", Rounded(plots::difference_error)),
     ("strides", Exact(drawings::strides)),
     ("loop-orders", Exact(drawings::loop_orders)),
-    ("difference-error", Rounded(plots::difference_error)),
-    ("stream-rms", Exact(plots::stream_rms)),
     ("softmax-simplex", Exact(drawings::softmax_simplex)),
     ("silu", Exact(plots::silu)),
+    ("stream-rms", Exact(plots::stream_rms)),
     ("embedding-scatter", Exact(drawings::embedding_scatter)),
     ("rmsnorm-tangent", Exact(drawings::rmsnorm_tangent)),
     ("swiglu-lanes", Exact(drawings::swiglu_lanes)),

@@ -1,4 +1,4 @@
-//! Chapter: gradcheck. Twins of the library's code, each with a place for
+//! Chapter: mutants. Twins of the library's code, each with a place for
 //! mistakes.
 
 pub(crate) mod twin;

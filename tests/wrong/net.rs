@@ -1,4 +1,4 @@
-//! Chapter: gradcheck. The whole model's backward once more, around twins, with
+//! Chapter: mutants. The whole model's backward once more, around twins, with
 //! a place for mistakes of its own.
 
 use super::twin::{Mistake, Twin, TwinActs};

@@ -1,4 +1,4 @@
-//! Chapter: gradcheck. The block once more, from the kernels alone, with a
+//! Chapter: mutants. The block once more, from the kernels alone, with a
 //! place for each mistake in its backward. Without a mistake it is the
 //! library's block.
 

@@ -468,11 +468,89 @@ fn every_old_address_has_its_chapter() -> Result<()> {
     let mut count = 0;
     for line in redirect.lines().filter(|l| l.starts_with('"')) {
         let page = line.split('"').nth(3).expect("an address");
+        let (page, _) = page.split_once('#').unwrap_or((page, ""));
         let file = book.join("src").join(page.replace(".html", ".md"));
         assert!(file.exists(), "{line}");
-        count += 1;
+        count += usize::from(!line.contains(".html#"));
     }
     assert_eq!(count, 27);
+    Ok(())
+}
+
+const TERMS: &str = "book/terms.toml";
+
+#[test]
+fn a_term_that_is_used_too_early_is_found() {
+    for (text, term) in [
+        ("the Product\nrules", "product rule"),
+        ("$r^2$", "r"),
+        ("`scale_forward(x)`", "scale_forward"),
+    ] {
+        let place =
+            format!("why.md:3: uses `{term}`, which the later chapter scale");
+        let says = [&place, "look ahead with {{#chapter scale}}"];
+        breaks(WHY, "You will", &format!("{text} will"), &says);
+    }
+    // A link below, in another paragraph, comes too late.
+    let text = "The product rule. You will build a row's length, for \\$5.\n\n\
+                See {{#chapter scale}}.";
+    let says = ["why.md:3: uses `product rule`"];
+    breaks(
+        WHY,
+        "You will build a row's length, $\\lVert x \\rVert$, for \\$5.",
+        text,
+        &says,
+    );
+}
+
+#[test]
+fn a_chapter_may_look_ahead() -> Result<()> {
+    let tree = Tree::new()?;
+    let text = "The product rule ({{#chapter scale}}), and $r$. You will";
+    tree.edit(WHY, "You will", text)?;
+    tree.build()?;
+    Ok(())
+}
+
+#[test]
+fn a_term_that_is_never_introduced_is_found() {
+    let says = ["terms.toml: [scale] introduces `build`, but scale.md"];
+    breaks(TERMS, "\"product rule\"", "\"product rule\", \"build\"", &says);
+    let import =
+        "```rust\nuse moe_by_hand::real::{Dual, mat};\n```\n\nYou will";
+    let says = ["why.md:4: this example imports `Dual`", "in no chapter"];
+    breaks(WHY, "You will", import, &says);
+    let says = ["terms.toml: [scales] is no chapter; nearest is `scale`"];
+    breaks(TERMS, "[scale]", "[scales]", &says);
+    let says = ["`row` is introduced in [why] and in [scale]"];
+    breaks(TERMS, "\"product rule\"", "\"product rule\", \"row\"", &says);
+}
+
+#[test]
+fn a_term_that_nobody_uses_is_found() {
+    let says = ["terms.toml: no chapter uses `quotient rule` of [scale]"];
+    let words = "\"product rule\", \"quotient rule\"";
+    breaks(TERMS, "\"product rule\"", words, &says);
+    let letters = "['\\gamma', 'r']";
+    breaks(TERMS, "['r']", letters, &["no chapter uses `\\gamma`"]);
+    let other = "[elsewhere]\n'r' = { why = \"a row\" }\n[why]";
+    let says = ["[elsewhere] `r`: the chapter why does not use it"];
+    breaks(TERMS, "[why]", other, &says);
+}
+
+/// The real book introduces what it uses.
+#[test]
+fn the_book_introduces_every_term_before_it_uses_it() -> Result<()> {
+    let book = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = book.parent().expect("the project");
+    assert_eq!(book_tool::terms::faults(root)?, [""; 0]);
+    let file = fs::read_to_string(book.join("terms.toml"))?;
+    let file: toml::Table = file.parse()?;
+    let chapters = file.iter().filter(|(name, _)| *name != "elsewhere");
+    let lists = chapters.filter_map(|(_, c)| c.as_table());
+    let lists = lists.flat_map(|c| c.values().filter_map(|v| v.as_array()));
+    let terms: usize = lists.map(Vec::len).sum();
+    assert!(terms >= 80, "{terms}");
     Ok(())
 }
 
