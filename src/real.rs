@@ -1,6 +1,7 @@
 //! Chapter: gradcheck. The numbers that everything runs on: f32 to train, f64
 //! to check, and dual numbers, which carry an exact derivative along.
 
+use crate::elementary;
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
@@ -57,7 +58,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty { $($doors:tt)* }) => {
+    ($t:ty { $($own:tt)* }) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -70,18 +71,25 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn ln(self) -> Self {
-                self.ln()
-            }
-            $($doors)*
+            $($own)*
         }
     };
 }
-real!(f64 {});
+real!(f64 {
+    fn exp(self) -> f64 {
+        self.exp()
+    }
+    fn ln(self) -> f64 {
+        self.ln()
+    }
+});
 real!(f32 {
+    fn exp(self) -> f32 {
+        elementary::exp(self)
+    }
+    fn ln(self) -> f32 {
+        elementary::ln(self)
+    }
     fn f32s(x: &[f32]) -> Option<&[f32]> {
         Some(x)
     }
