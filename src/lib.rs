@@ -82,6 +82,7 @@ pub mod error;
 pub mod system;
 pub mod file;
 pub mod json;
+pub mod elementary;
 pub mod real;
 pub mod half;
 pub mod field;

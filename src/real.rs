@@ -1,6 +1,7 @@
 //! Chapter: adjoint. The numbers that everything runs on: f32 to train, f64
 //! to check, and dual numbers, which carry an exact derivative along.
 
+use crate::elementary;
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
@@ -111,7 +112,7 @@ macro_rules! as_stored {
 pub(crate) use as_stored;
 
 macro_rules! real {
-    ($t:ty { $($doors:tt)* }) => {
+    ($t:ty { $($own:tt)* }) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -124,19 +125,26 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn ln(self) -> Self {
-                self.ln()
-            }
             as_stored!();
-            $($doors)*
+            $($own)*
         }
     };
 }
-real!(f64 {});
+real!(f64 {
+    fn exp(self) -> f64 {
+        self.exp()
+    }
+    fn ln(self) -> f64 {
+        self.ln()
+    }
+});
 real!(f32 {
+    fn exp(self) -> f32 {
+        elementary::exp(self)
+    }
+    fn ln(self) -> f32 {
+        elementary::ln(self)
+    }
     fn f32s(x: &[f32]) -> Option<&[f32]> {
         Some(x)
     }

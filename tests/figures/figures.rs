@@ -43,6 +43,8 @@ const FIGURES: &[(&str, Make)] = &[
     ("difference-error", Rounded(plots::difference_error)),
     ("strides", Exact(drawings::strides)),
     ("loop-orders", Exact(drawings::loop_orders)),
+    ("exp-polynomial", Exact(plots::exp_polynomial)),
+    ("rsqrt-newton", Exact(plots::rsqrt_newton)),
     ("softmax-simplex", Exact(drawings::softmax_simplex)),
     ("silu", Exact(plots::silu)),
     ("stream-rms", Exact(plots::stream_rms)),
