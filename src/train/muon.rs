@@ -122,9 +122,9 @@ pub fn newton_schulz<T: Real>(x: &mut [T], cols: usize, s: &mut Scratch<T>) {
 /// Sets θ: one step of Muon for one matrix, along what [`momentum`] set u to;
 /// overwrites u.  θ, u: [rows, cols]
 ///
-/// θ ← θ − ηλθ − η·√max(1, cols/rows)·O, O the orthogonalized u. The root
-/// makes a map to more numbers than it reads move its output as far, per
-/// number, as a square one does. A step has no number here: `t` is not used.
+/// θ ← θ − ηλθ − η·√max(1, cols/rows)·O, O the orthogonalized u. Because of
+/// the root, a map to more numbers than it reads moves each of them as far as
+/// a square map does. `r.t` is not used.
 /// Source: Jordan et al. 2024; its weights are [out, in], these [in, out].
 ///
 /// # Panics
