@@ -57,7 +57,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty { $($doors:tt)* }) => {
+    ($t:ty { $($own:tt)* }) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -70,18 +70,25 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn ln(self) -> Self {
-                self.ln()
-            }
-            $($doors)*
+            $($own)*
         }
     };
 }
-real!(f64 {});
+real!(f64 {
+    fn exp(self) -> Self {
+        libm::exp(self)
+    }
+    fn ln(self) -> Self {
+        libm::log(self)
+    }
+});
 real!(f32 {
+    fn exp(self) -> Self {
+        libm::expf(self)
+    }
+    fn ln(self) -> Self {
+        libm::logf(self)
+    }
     fn f32s(x: &[f32]) -> Option<&[f32]> {
         Some(x)
     }

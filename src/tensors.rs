@@ -355,10 +355,10 @@ fn half(bits: u16) -> f64 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let fraction = f64::from(bits & 0x3ff);
     sign * match i32::from(bits >> 10 & 31) {
-        0 => fraction * 2f64.powi(-24),
+        0 => libm::ldexp(fraction, -24),
         31 if fraction == 0.0 => f64::INFINITY,
         31 => f64::NAN,
-        e => (1024.0 + fraction) * 2f64.powi(e - 25),
+        e => libm::ldexp(1024.0 + fraction, e - 25),
     }
 }
 /// The index of a value in a tensor of this shape.

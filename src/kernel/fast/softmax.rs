@@ -42,7 +42,7 @@ fn softmax<S: Simd>(s: S, z: &mut [f32], c: f32) -> f32 {
     let sum = exp_sum(s, z, m, c);
     let r = s.splat(1.0 / sum);
     update!(s, z, |z| s.mul(z, r));
-    c * m + sum.ln()
+    c * m + libm::logf(sum)
 }
 /// ℓ of one row, which stays as it is.
 #[inline(always)]
@@ -55,7 +55,7 @@ pub(super) fn lse<S: Simd>(s: S, z: &[f32]) -> f32 {
     let sums = fold!(s, or low, from 0.0, |a, z| {
         s.add(a, exp(s, s.sub(z, top)))
     });
-    m + total(s, sums).ln()
+    m + libm::logf(total(s, sums))
 }
 
 /// The twin of `softmax_forward`, for one row.
