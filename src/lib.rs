@@ -84,6 +84,7 @@ pub mod error;
 pub mod system;
 pub mod file;
 pub mod json;
+pub mod elementary;
 pub mod real;
 pub mod field;
 pub mod degree;

@@ -1,6 +1,7 @@
 //! Chapter: gradcheck. The numbers that everything runs on: f32 to train, f64
 //! to check, and dual numbers, which carry an exact derivative along.
 
+use crate::elementary;
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
@@ -75,19 +76,19 @@ macro_rules! real {
     };
 }
 real!(f64 {
-    fn exp(self) -> Self {
+    fn exp(self) -> f64 {
         libm::exp(self)
     }
-    fn ln(self) -> Self {
+    fn ln(self) -> f64 {
         libm::log(self)
     }
 });
 real!(f32 {
-    fn exp(self) -> Self {
-        libm::expf(self)
+    fn exp(self) -> f32 {
+        elementary::exp(self)
     }
-    fn ln(self) -> Self {
-        libm::logf(self)
+    fn ln(self) -> f32 {
+        elementary::ln(self)
     }
     fn f32s(x: &[f32]) -> Option<&[f32]> {
         Some(x)

@@ -45,6 +45,36 @@ fn init_residual() {
 }
 
 #[test]
+fn exp_range_reduction() {
+    check::assert("exp-range-reduction");
+}
+
+#[test]
+fn log_atanh_series() {
+    check::assert("log-atanh-series");
+}
+
+#[test]
+fn rsqrt_newton() {
+    check::assert("rsqrt-newton");
+}
+
+#[test]
+fn sqrt_fast_inverse() {
+    check::assert("sqrt-fast-inverse");
+}
+
+#[test]
+fn sin_cos_reduction() {
+    check::assert("sin-cos-reduction");
+}
+
+#[test]
+fn sin_cos_series() {
+    check::assert("sin-cos-series");
+}
+
+#[test]
 fn lse_forward() {
     check::assert("lse-forward");
 }

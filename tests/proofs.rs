@@ -12,6 +12,7 @@ mod wrong;
 
 mod arithmetic;
 mod disk;
+mod elementary;
 mod equations;
 mod exact;
 mod files;

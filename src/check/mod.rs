@@ -11,6 +11,7 @@ pub mod matrix;
 mod real;
 pub mod rng;
 mod params;
+pub mod elementary;
 pub mod softmax;
 pub mod activation;
 mod linear;
@@ -44,6 +45,7 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
         real::CHECKS,
         rng::CHECKS,
         params::CHECKS,
+        elementary::CHECKS,
         softmax::CHECKS,
         activation::CHECKS,
         linear::CHECKS,

@@ -43,6 +43,8 @@ const FIGURES: &[(&str, Make)] = &[
     ("loop-orders", Exact(drawings::loop_orders)),
     ("difference-error", Rounded(plots::difference_error)),
     ("stream-rms", Exact(plots::stream_rms)),
+    ("exp-polynomial", Exact(plots::exp_polynomial)),
+    ("rsqrt-newton", Exact(plots::rsqrt_newton)),
     ("softmax-simplex", Exact(drawings::softmax_simplex)),
     ("silu", Exact(plots::silu)),
     ("embedding-scatter", Exact(drawings::embedding_scatter)),
