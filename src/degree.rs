@@ -106,7 +106,7 @@ impl Degree {
 /// s and for −s has no s in it, and twice the degree: so each root doubles the
 /// bound.
 pub fn chance(degree: f64, roots: usize) -> f64 {
-    degree * (roots as f64).exp2() / P as f64
+    degree * libm::exp2(roots as f64) / P as f64
 }
 
 impl Default for Degree {

@@ -132,10 +132,10 @@ macro_rules! real {
 }
 real!(f64 {
     fn exp(self) -> f64 {
-        self.exp()
+        libm::exp(self)
     }
     fn ln(self) -> f64 {
-        self.ln()
+        libm::log(self)
     }
 });
 real!(f32 {

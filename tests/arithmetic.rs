@@ -1,6 +1,9 @@
 //! Chapter: training. The last bits of θ after a short run, for each
 //! instruction set: a change of them is a new version of the arithmetic.
 
+#[path = "bits/run.rs"]
+mod run;
+
 use crate::again::again;
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::simd::Isa;
@@ -11,6 +14,7 @@ use moe_by_hand::train::checkpoint::ARITHMETIC;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
+use run::{THETA, theta};
 
 /// What each version of the arithmetic led to. A row is never changed: other
 /// bits are a new row, and `ARITHMETIC` rises to its number.
@@ -147,4 +151,23 @@ fn bits() -> String {
         bytes.extend(p.to_le_bytes());
     }
     sha256(&bytes)
+}
+
+/// By the portable set; `.ci/run` compares the same hash on ARM and in
+/// WebAssembly.
+#[test]
+fn one_hash_everywhere() {
+    let kept = THETA.map(|(precision, hash)| format!("{precision} {hash}"));
+    let is = again("arithmetic::says_theta", "portable", "theta: ");
+    assert_eq!(
+        is,
+        kept.join(", "),
+        "another θ than on other platforms, or than before: if other bits are \
+         wanted, raise ARITHMETIC, and keep these in tests/bits/run.rs"
+    );
+}
+#[test]
+fn says_theta() {
+    let says = |(p, _)| format!("{p} {}", theta(p).unwrap());
+    println!("theta: {}", THETA.map(says).join(", "));
 }

@@ -18,7 +18,7 @@ use crate::real::Real;
 /// ```
 pub fn ntk_base(b: f64, alpha: f64, d: usize) -> f64 {
     let d = d as f64;
-    b * alpha.powf(d / (d - 2.0)) // eq: rope-ntk-base
+    b * libm::pow(alpha, d / (d - 2.0)) // eq: rope-ntk-base
 }
 
 /// cos and sin of every position and pair; in f64, rounded where it is used.
@@ -39,11 +39,11 @@ impl Rope {
     /// `dispatch_cold`. Source: Su et al. 2021, eq. 15.
     pub fn new(head: usize, time: usize, base: f64) -> Self {
         let omega = |i: usize| {
-            base.powf(-2.0 * i as f64 / head as f64) // eq: rope-frequencies
+            libm::pow(base, -2.0 * i as f64 / head as f64) // eq: rope-frequencies
         };
         let omega: Vec<f64> = (0..head / 2).map(omega).collect();
         let turn = |m: usize| -> Vec<_> {
-            omega.iter().map(|w| (m as f64 * w).sin_cos()).collect()
+            omega.iter().map(|w| libm::sincos(m as f64 * w)).collect()
         };
         let small: Vec<_> = (0..16).map(turn).collect();
         let [mut cos, mut sin] = [(); 2].map(|()| vec![]);

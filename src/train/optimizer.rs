@@ -191,9 +191,8 @@ pub fn adamw<T: Real>(
 ) {
     let n = p.len();
     assert_eq!([m.len(), v.len(), g.len()], [n; 3], "adamw: m, v, g against p");
-    let t = r.t.try_into().unwrap_or(i32::MAX);
-    // eq: adam-bias-correction
-    let [c1, c2] = [BETA1, BETA2].map(|b| T::of(1.0 / (1.0 - b.powi(t))));
+    let past = |b| T::of(1.0 / (1.0 - libm::pow(b, r.t as f64)));
+    let [c1, c2] = [BETA1, BETA2].map(past); // eq: adam-bias-correction
     let [n1, n2] = [BETA1, BETA2].map(|b| T::of(1.0 - b));
     let [b1, b2, eps] = [BETA1, BETA2, EPS].map(T::of);
     let (keep, lr) = (T::of(1.0 - r.lr * r.decay), T::of(r.lr));

@@ -113,6 +113,6 @@ impl Schedule {
         let fallen = (n - self.warmup) as f64;
         let t = (fallen / (self.steps - self.warmup) as f64).min(1.0);
         let min = 0.1 * self.max;
-        min + (self.max - min) * (1.0 + (PI * t).cos()) / 2.0 // eq: lr-cosine
+        min + (self.max - min) * (1.0 + libm::cos(PI * t)) / 2.0 // eq: lr-cosine
     }
 }
