@@ -103,12 +103,35 @@ pub fn write_floats<T: Real>(
     w.flush()
 }
 
+/// Where the bytes of a file are.
+#[derive(Debug)]
+enum Source {
+    Disk(File),
+    Memory(&'static [u8]),
+}
+impl Source {
+    fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(at))?;
+                file.read_exact(bytes)
+            }
+            Self::Memory(all) => {
+                let rest =
+                    usize::try_from(at).ok().and_then(|at| all.get(at..));
+                rest.unwrap_or_default().read_exact(bytes)
+            }
+        }
+    }
+}
+
 /// A safetensors file, open to be read tensor by tensor: only the one asked
 /// for is in memory.
 #[derive(Debug)]
 pub struct Tensors {
     path: PathBuf,
-    file: File,
+    file: Source,
     /// Where the values start.
     start: u64,
     header: Metadata,
@@ -123,9 +146,20 @@ impl Tensors {
     /// # Errors
     /// If the file cannot be read or does not hold what it says.
     pub fn open(path: &Path) -> Result<Self> {
+        let (file, len) = file::open(path, file::ANY)?;
+        Self::new(path, Source::Disk(file), len)
+    }
+    /// [`Tensors::open`] of a file whose bytes are part of the program; errors
+    /// call it `name`.
+    ///
+    /// # Errors
+    /// If it does not hold what it says.
+    pub fn of(name: &Path, bytes: &'static [u8]) -> Result<Self> {
+        Self::new(name, Source::Memory(bytes), bytes.len() as u64)
+    }
+    fn new(path: &Path, file: Source, len: u64) -> Result<Self> {
         let cure = "check the path and its permissions";
         let io = |e| Error::io(path, e, cure);
-        let (mut file, len) = file::open(path, file::ANY)?;
         let broken = |rule: String| {
             let value = format!("{len} bytes long");
             let cure = "copy it again, it is cut off or no safetensors file";
@@ -136,7 +170,7 @@ impl Tensors {
             return broken(rule.into());
         }
         let mut first = [0; 9];
-        file.read_exact(&mut first).map_err(io)?;
+        file.read(0, &mut first).map_err(io)?;
         let [length @ .., brace] = first;
         let header = u64::from_le_bytes(length);
         if header > len - 8 {
@@ -154,7 +188,7 @@ impl Tensors {
         // Measured: a table of many small tensors is 4 times its JSON.
         system::check(format!("the header of {}", path.display()), 6 * header)?;
         let mut json = vec![brace; header as usize];
-        file.read_exact(&mut json[1..]).map_err(io)?;
+        file.read(9, &mut json[1..]).map_err(io)?;
         let read: Metadata = match json::parse(&json) {
             Ok(read) => read,
             Err(e) => {
@@ -265,9 +299,9 @@ impl Tensors {
         system::check(format!("{name} of {}", self.path.display()), need)?;
         let mut bytes = vec![0; part.len() * size];
         let from = info.data_offsets.0 + part.start * size;
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.start + from as u64))
-            .and_then(|_| file.read_exact(&mut bytes))
+        let at = self.start + from as u64;
+        self.file
+            .read(at, &mut bytes)
             .map_err(|e| Error::io(&self.path, e, "read it again"))?;
         // The hash is that of the whole.
         if bytes.len() == info.data_offsets.1 - info.data_offsets.0 {

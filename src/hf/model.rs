@@ -32,8 +32,23 @@ use std::path::Path;
 /// not finite, or memory is too small: each names file, tensor, value, rule.
 pub fn load<T: Real>(dir: &Path) -> Result<(Model, Params<T>)> {
     let config = Config::read(&dir.join("config.json"))?;
-    let weights = Weights::open(dir)?;
-    let path = dir.join(WEIGHTS);
+    build(&dir.join(WEIGHTS), config, Weights::open(dir)?)
+}
+/// [`load`] of a model whose two files are part of the program; errors call
+/// it `name`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes<T: Real>(
+    name: &str, config: &str, weights: &'static [u8],
+) -> Result<(Model, Params<T>)> {
+    let path = Path::new(name);
+    let file = Tensors::of(path, weights)?;
+    build(path, Config::from_json(config)?, Weights::one(file))
+}
+fn build<T: Real>(
+    path: &Path, config: Config, weights: Weights,
+) -> Result<(Model, Params<T>)> {
     memory::check(path.display(), memory::loading::<T>(&config))?;
     // All shapes are compared before memory is taken for what the config asks.
     let short = Model::new(Config { context: 1, ..config.clone() })?;
@@ -75,11 +90,13 @@ impl Weights {
             if !there(&one) {
                 other_kinds(dir)?;
             }
-            let file = Tensors::open(&one)?;
-            let place = file.names().map(|name| (name, 0)).collect();
-            return Ok(Self { files: vec![file], place });
+            return Ok(Self::one(Tensors::open(&one)?));
         }
         Self::in_parts(dir, &index)
+    }
+    fn one(file: Tensors) -> Self {
+        let place = file.names().map(|name| (name, 0)).collect();
+        Self { files: vec![file], place }
     }
     /// Opens the files that an index names.
     fn in_parts(dir: &Path, index: &Path) -> Result<Self> {

@@ -59,6 +59,18 @@ impl Rope {
         }
         Self { cos: cos.into(), sin: sin.into(), head }
     }
+    /// The angle 0 everywhere: attention with it knows no positions.
+    ///
+    /// ```
+    /// use moe_by_hand::nn::rope::{Rope, rope_forward};
+    /// let mut x = [1.0, 2.0, 3.0, 4.0];
+    /// rope_forward(&mut x, 4, 1, 2, &Rope::still(4, 3));
+    /// assert_eq!(x, [1.0, 2.0, 3.0, 4.0]);
+    /// ```
+    pub fn still(head: usize, time: usize) -> Self {
+        let all = |x| Buffer::new(time * (head / 2), x);
+        Self { cos: all(1.0), sin: all(0.0), head }
+    }
     /// How many positions there are.
     pub fn time(&self) -> usize {
         self.cos.len() / (self.head / 2)

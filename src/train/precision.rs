@@ -220,8 +220,11 @@ impl Scaler {
     }
     /// Whether a checkpoint can have held this.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let (power, scale) = (self.scale.log2(), self.scale);
-        if power.is_finite() && power.fract() == 0.0 && self.clean < CLEAN {
+        let scale = self.scale;
+        // A power of two: only the exponent's bits are set.
+        let power =
+            scale > 0.0 && scale.is_normal() && scale.to_bits() << 12 == 0;
+        if power && self.clean < CLEAN {
             return Ok(());
         }
         Err(format!("a loss scale of {scale} after {} steps", self.clean))

@@ -3,6 +3,7 @@
 mod defaults;
 mod output;
 mod usage;
+mod shipped;
 mod progress;
 mod watch;
 mod optimizers;

@@ -138,7 +138,6 @@ fn each_error_is_one_line_and_exit_code_2() {
     for (model, args, parts) in whole.chain(other) {
         fails(&mut command(model, args), parts);
     }
-    fails(&mut moe(["generate", "--prompt", "a"]), &["--model"]);
 }
 #[test]
 fn a_reader_that_leaves_ends_it_quietly() {
