@@ -2,7 +2,7 @@
 //! wrong backward meets an equation at a random point.
 
 use crate::field::P;
-use crate::real::{Real, rest};
+use crate::real::{Real, as_stored, rest};
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -106,7 +106,7 @@ impl Degree {
 /// s and for −s has no s in it, and twice the degree: so each root doubles the
 /// bound.
 pub fn chance(degree: f64, roots: usize) -> f64 {
-    degree * (roots as f64).exp2() / P as f64
+    degree * libm::exp2(roots as f64) / P as f64
 }
 
 impl Default for Degree {
@@ -203,6 +203,7 @@ impl Div for Degree {
 rest!(Degree);
 
 impl Real for Degree {
+    as_stored!();
     const ZERO: Self = Self(Zero);
     const ONE: Self = Self(Fraction { over: Poly::ONE, under: Poly::ONE });
     fn of(x: f64) -> Self {

@@ -37,6 +37,16 @@ pub enum Error {
         /// The loss, or the norm of the gradient, that is not finite.
         loss: f64,
     },
+    /// The gradients are too large for the numbers that they are stored in.
+    Overflow {
+        /// At which step, counted from 1.
+        step: usize,
+        /// What the loss was multiplied by.
+        scale: f64,
+        /// For how many steps the scale has been falling below 1; 0, if it is
+        /// fixed.
+        low: usize,
+    },
 }
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -56,6 +66,18 @@ impl Display for Error {
             Self::Diverged { step, loss } => format!(
                 "step {step}: the loss is {loss}; begin a new run with a lower \
                  --lr (the last checkpoint is as it was)"
+            ),
+            Self::Overflow { step, scale, low: 0 } => format!(
+                "step {step}: the gradient is not finite with the loss scale \
+                 {scale}; begin a new run with a smaller --loss-scale, with \
+                 dynamic, or with a lower --lr (the last checkpoint is as it \
+                 was)"
+            ),
+            Self::Overflow { step, scale, low } => format!(
+                "step {step}: the loss scale is {scale}, and has been below 1 \
+                 for {low} steps: the gradients themselves are too large for \
+                 this precision; begin a new run with a lower --lr, or with \
+                 --precision bf16 (the last checkpoint is as it was)"
             ),
         };
         f.write_str(&plain(&text))
@@ -95,7 +117,10 @@ impl Error {
     /// What the command exits with: 1 for a run that failed, 2 for wrong
     /// usage or input.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Diverged { .. }) { 1 } else { 2 }
+        match self {
+            Self::Diverged { .. } | Self::Overflow { .. } => 1,
+            Self::Input { .. } | Self::Io { .. } => 2,
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! therefore kept as a + ln b. Everything else about them is replaced by a hash,
 //! which has no structure that a wrong formula could agree with.
 
-use crate::real::{Real, rest};
+use crate::real::{Real, as_stored, rest};
 use std::cmp::Ordering;
 use std::fmt;
 use std::iter::Sum;
@@ -214,6 +214,7 @@ rest!(Field);
 pub struct NoValue(pub &'static Location<'static>);
 
 impl Real for Field {
+    as_stored!();
     const ZERO: Self = Self(Number(0, 1));
     const ONE: Self = Self(Number(1, 1));
     /// Exactly `x`, a whole number times a power of 2; unset for NaN and for

@@ -51,7 +51,7 @@ impl fmt::Display for Rung {
 pub struct Measure {
     /// Which rung.
     pub rung: Rung,
-    /// Of what: a tensor, an invariant.
+    /// What it measures: a tensor, an invariant.
     pub what: String,
     /// Measured; NaN where something was read before it was set.
     pub error: f64,
@@ -219,7 +219,7 @@ pub trait Function {
 /// How a [`Function`] is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Of cotangent and directions.
+    /// The seed of cotangent and directions.
     pub seed: u64,
     /// The rung that the differences count as, T1 or T3.
     pub rung: Rung,
@@ -364,7 +364,7 @@ fn adjoint<F: Function>(
     rng: &mut Rng,
 ) -> Measure {
     let u = normals(dx.len(), 1.0, rng);
-    let (y, _) = f.forward(&moved(x, i, &u));
+    let (y, _) = f.forward(&moved(x, &alone(x, i, &u)));
     let forward: f64 = y.iter().zip(dy).map(|(y, dy)| y.d * dy).sum();
     let reverse = dot(dx, &u);
     let scale = (dot(dx, dx) * dot(&u, &u)).sqrt();
@@ -391,6 +391,11 @@ const HASHED: &str = "exp and ln occur: assumed is that their values at \
 /// `names` and `lens` are those of the inputs. Draws again until every branch
 /// that [`Function::branches`] names was taken, and measures each draw that
 /// takes a new one.
+///
+/// All tensors move at once, which hides none of them: what is wrong of one is
+/// linear in its direction, and no other tensor has that direction, so nothing
+/// can cancel but by chance. If the sides differ, each tensor by itself says
+/// whether it is at fault.
 ///
 /// A right backward never fails. A wrong one passes with a probability that is
 /// in the measure's words: of at most degree/p, see [`chance`].
@@ -455,13 +460,14 @@ fn in_field<F: Function>(
         measured += 1;
         let dy = uniform(f.forward(&x).0.len());
         let dx = f.backward(&x, &dy);
+        let u: Vec<Vec<Field>> = lens.iter().map(|&n| uniform(n)).collect();
+        let pulled: Field = dx.iter().zip(&u).map(|(dx, u)| dot(dx, u)).sum();
+        let equal = pushed(f, &x, &dy, &u) == pulled;
         let mut found = vec![];
-        for (i, name) in names.iter().enumerate() {
-            let u = uniform(lens[i]);
+        for (i, name) in names.iter().enumerate().filter(|_| !equal) {
             if faults.iter().all(|fault| fault.what != *name) {
                 let first = faults.len() + found.len() < 2;
-                let (x, dx) = (&x, &dx[i]);
-                let why = unequal(f, x, i, [dx, &dy, &u], first);
+                let why = unequal(f, &x, i, [&dx[i], &dy, &u[i]], first);
                 let what = || name.clone();
                 found.extend(why.map(|why| Fault { what: what(), why }));
             }
@@ -518,31 +524,42 @@ fn what_passes<F: Function>(f: &F, lens: &[usize]) -> String {
         ),
     }
 }
-/// x + u·ε where `i` is the input that moves.
-fn moved<T: Real>(x: &[Vec<T>], i: usize, u: &[T]) -> Vec<Vec<Dual<T>>> {
-    let input = |(j, x): (usize, &Vec<T>)| {
-        let along = |k: usize| if j == i { u[k] } else { T::ZERO };
-        (0..x.len()).map(|k| Dual { v: x[k], d: along(k) }).collect()
-    };
-    x.iter().enumerate().map(input).collect()
+/// x + u·ε.
+fn moved<T: Real>(x: &[Vec<T>], u: &[Vec<T>]) -> Vec<Vec<Dual<T>>> {
+    let dual = |(&v, &d): (&T, &T)| Dual { v, d };
+    let input =
+        |(x, u): (&Vec<T>, &Vec<T>)| x.iter().zip(u).map(dual).collect();
+    x.iter().zip(u).map(input).collect()
+}
+/// The direction in which the input i alone moves, by `u`.
+fn alone<T: Real>(x: &[Vec<T>], i: usize, u: &[T]) -> Vec<Vec<T>> {
+    let mut all: Vec<_> = x.iter().map(|x| vec![T::ZERO; x.len()]).collect();
+    all[i].copy_from_slice(u);
+    all
+}
+/// ⟨ȳ, J·u⟩; unset if an output is.
+fn pushed<F: Function>(
+    f: &F, x: &[Vec<Field>], dy: &[Field], u: &[Vec<Field>],
+) -> Field {
+    let (y, _) = f.forward(&moved(x, u));
+    // An output that was not set has a derivative of 0 all the same.
+    let seen = |y: &Dual<Field>| if y.v.is_unset() { y.v } else { y.d };
+    dy.iter().zip(&y).map(|(&dy, y)| seen(y) * dy).sum()
 }
 /// What is not equal, if anything is, for the input i: both sides, and if
 /// `where_` is asked for, the first element that is wrong.
 fn unequal<F: Function>(
     f: &F, x: &[Vec<Field>], i: usize, [dx, dy, u]: [&[Field]; 3], where_: bool,
 ) -> Option<String> {
-    let sides = |u: &[Field]| -> [Field; 2] {
-        let (y, _) = f.forward(&moved(x, i, u));
-        // An output that was not set has a derivative of 0 all the same.
-        let seen = |y: &Dual<Field>| if y.v.is_unset() { y.v } else { y.d };
-        let dy = dy.iter().zip(&y);
-        [dy.map(|(&dy, y)| seen(y) * dy).sum(), dot(dx, u)]
-    };
+    let sides = |u: &[Field]| [pushed(f, x, dy, &alone(x, i, u)), dot(dx, u)];
     let [forward, reverse] = sides(u);
     if forward == reverse {
         return None;
     }
     let both = format!("⟨ȳ, J·u⟩ = {forward}, ⟨x̄, u⟩ = {reverse} mod 2⁶¹ − 1");
+    if let Some(at) = dx.iter().position(|dx| dx.is_unset()) {
+        return Some(format!("{both}; [{at}] was never set"));
+    }
     if !where_ {
         return Some(both);
     }
@@ -591,11 +608,8 @@ fn degree<F: Function>(f: &F, lens: &[usize]) -> Option<(f64, usize)> {
     let (y, _) = f.forward(&x);
     y.iter().copied().sum::<Degree>().degree()?;
     let dy = unknown(y.len());
-    let both = |(x, u): (&Vec<Degree>, &Vec<Degree>)| {
-        x.iter().zip(u).map(|(&v, &d)| Dual { v, d }).collect::<Vec<_>>()
-    };
     let (gap, roots) = Degree::counting(|| {
-        let (y, _) = f.forward(&x.iter().zip(&u).map(both).collect::<Vec<_>>());
+        let (y, _) = f.forward(&moved(&x, &u));
         let forward: Degree = y.iter().zip(&dy).map(|(y, &dy)| y.d * dy).sum();
         let dx = f.backward(&x, &dy);
         let reverse = dx.iter().zip(&u).map(|(dx, u)| dot(dx, u));
@@ -647,7 +661,7 @@ pub fn slope<F: Function>(f: &F, x: &[Vec<f64>], seed: u64) -> Report {
 /// ```
 pub fn hint(ratio: f64) -> &'static str {
     let near = |r: f64| (ratio - r).abs() < 0.02 * r.abs().max(0.05);
-    // Of a large x, 2 % would reach the next whole number.
+    // 2 % of a large x would reach the next whole number.
     let close = |x: f64| (x - x.round()).abs() < (0.02 * x).min(0.1);
     let whole = |x: f64| ratio > 0.0 && x >= 1.5 && close(x);
     let (n, root) = (ratio.max(1.0 / ratio), ratio * ratio);
@@ -682,8 +696,8 @@ impl<L: Layer> Whole<L> {
         L::y(g).copy_from_slice(&dy[..n]);
         if let Some(totals) = L::totals(g) {
             let (load, squares) = dy[n..].split_at(totals.load.len());
-            totals.load.copy_from_slice(load);
-            totals.squares = squares[0];
+            T::widen(&mut totals.load, load);
+            totals.squares = squares[0].wide();
         }
     }
     /// What only a layer can get wrong: buffers that are used again. A second
@@ -746,8 +760,8 @@ impl<L: Layer> Function for Whole<L> {
         self.layer.forward(&self.params(x), &x[0], &mut a);
         let mut y = L::y(&mut a).to_vec();
         if let Some(totals) = L::totals(&mut a) {
-            y.extend_from_slice(&totals.load);
-            y.push(totals.squares);
+            y.extend(totals.load.iter().map(|&l| T::nearest(l)));
+            y.push(T::nearest(totals.squares));
         }
         (y, L::choices(&a).to_vec())
     }

@@ -133,24 +133,25 @@ impl Context {
 /// The second output of a layer with a router: sums over its rows, from which
 /// the losses of the whole batch are computed (see [`crate::nn::balance`]).
 ///
-/// The totals of a batch are the sums of the totals of its shards. In the
+/// The totals of a batch are the sums of the totals of its shards, and like all
+/// sums they are kept in numbers to compute with. In the
 /// gradients of activations, `load` and `squares` hold gradients; the rest
 /// has none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Totals<T> {
+pub struct Totals<T: Real> {
     /// N, how many rows there were.
     pub rows: usize,
     /// k, how many experts each row chose.
     pub top_k: usize,
     /// Σₜ pₜₑ, the probability given to each expert: [e]
-    pub load: Buffer<T>,
+    pub load: Buffer<T::Wide>,
     /// How many rows chose each expert: [e]
     pub count: Buffer<usize>,
     /// Σₜ ℓₜ², where ℓ is the log-sum-exp of the scores of a row.
-    pub squares: T,
+    pub squares: T::Wide,
     /// Anything else that the layer counts, each with its name; reported, and
     /// without influence on a loss.
-    pub other: Vec<(&'static str, T)>,
+    pub other: Vec<(&'static str, T::Wide)>,
 }
 impl<T: Real> Totals<T> {
     /// For `experts` of which each row chooses `top_k`; to be set by a forward
@@ -161,17 +162,18 @@ impl<T: Real> Totals<T> {
             top_k,
             load: buffer(experts),
             count: Buffer::new(experts, usize::MAX),
-            squares: T::of(f64::NAN),
+            squares: T::Wide::of(f64::NAN),
             other: vec![],
         }
     }
     /// All sums 0, of no rows.
     pub fn clear(&mut self) {
         self.rows = 0;
-        self.load.fill(T::ZERO);
+        let zero = T::Wide::ZERO;
+        self.load.fill(zero);
         self.count.fill(0);
-        self.squares = T::ZERO;
-        self.other.iter_mut().for_each(|(_, sum)| *sum = T::ZERO);
+        self.squares = zero;
+        self.other.iter_mut().for_each(|(_, sum)| *sum = zero);
     }
     /// Adds the sums of more rows.
     ///

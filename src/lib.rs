@@ -78,11 +78,15 @@
 //! The order of the modules below, and of the files inside each, is the
 //! order to read them in: a file uses only those before it, and a test holds
 //! it to that.
+#![warn(clippy::disallowed_methods)]
+
 pub mod error;
 pub mod system;
 pub mod file;
 pub mod json;
+pub mod elementary;
 pub mod real;
+pub mod half;
 pub mod field;
 pub mod degree;
 pub mod rng;
@@ -99,7 +103,10 @@ pub mod model;
 pub mod tokens;
 pub mod generate;
 pub mod hf;
+#[expect(clippy::disallowed_methods, reason = "draws, and nothing follows")]
 pub mod figure;
 pub mod train;
+#[expect(clippy::disallowed_methods, reason = "a second opinion on a formula")]
 pub mod check;
+#[expect(clippy::disallowed_methods, reason = "angles, to compare them")]
 pub mod oracle;

@@ -44,7 +44,7 @@ pub struct Model<B = Block> {
     pub head: Linear,
 }
 /// What a forward pass keeps for the backward pass.
-pub struct ModelActs<T, A> {
+pub struct ModelActs<T: Real, A> {
     shape: Shape,
     /// What the next forward pass is for; the blocks are told.
     pub context: Context,
@@ -62,10 +62,10 @@ pub struct ModelActs<T, A> {
     /// What the loss keeps of each row, set by
     /// [`Loss::forward`](crate::nn::loss::Loss::forward); cross-entropy keeps
     /// its log-sum-exp: [n]
-    pub lse: Buffer<T>,
+    pub lse: Buffer<T::Wide>,
 }
 /// Gradients of [`ModelActs`]; one block's worth serves all blocks in turn.
-pub struct ModelGrads<T, A> {
+pub struct ModelGrads<T: Real, A> {
     /// The gradients of the blocks' second outputs; set by the caller.
     pub totals: Vec<Totals<T>>,
     /// The gradient of the logits; set by the caller, by

@@ -417,12 +417,13 @@ impl Case {
         to.put("logits", "logits", &rows(c.vocab), &logits);
         let rest = join(&a, |a| &a.lse);
         let right = logits.chunks_exact(c.vocab).zip(&self.targets);
-        let each = rest.iter().zip(right).map(|(&lse, (z, &t))| lse - z[t]);
-        let each: Vec<T> = each.collect();
+        let each =
+            rest.iter().zip(right).map(|(&lse, (z, &t))| lse - z[t].wide());
+        let each: Vec<T::Wide> = each.collect();
         to.put("loss_per_token", "loss_per_token", &wide[..2], &each);
         to.put("loss_ce", "loss_ce", &[], &[loss.ce]);
         let aux = gradient.totals.iter().map(|t| router_losses(t)[0]);
-        let aux: Vec<T> = aux.collect();
+        let aux: Vec<T::Wide> = aux.collect();
         to.put("loss_aux", "loss_aux_layers", &[c.layers], &aux);
         to.put("loss_aux", "loss_aux_per_layer", &[], &[loss.aux]);
         to.put("loss_aux", "loss_aux", &[], &[loss.aux]);
@@ -473,7 +474,7 @@ impl Case {
             let norm = norms.norm(dp);
             let (t, scale) = (n + 1, clip(norm, CLIP));
             adam.step(&mut p, dp, Step { t, lr, scale });
-            let now = [loss.total, loss.ce, loss.aux, T::of(norm)];
+            let now = [loss.total, loss.ce, loss.aux, T::Wide::of(norm)];
             log.iter_mut().zip(now).for_each(|(log, x)| log.push(x));
             let clipped = dp.data.iter().map(|g| g.f64() * scale);
             let g: Vec<f64> = clipped.collect();

@@ -1,6 +1,7 @@
 //! Chapter: adjoint. The numbers that everything runs on: f32 to train, f64
 //! to check, and dual numbers, which carry an exact derivative along.
 
+use crate::elementary;
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
@@ -45,6 +46,36 @@ pub trait Real:
     fn exp(self) -> Self;
     /// ln x.
     fn ln(self) -> Self;
+    /// What kernels compute in: `Self`; for a number of 16 bits, which is for
+    /// storage, f32.
+    type Wide: Real<Wide = Self::Wide>;
+    /// The same number, to compute with.
+    fn wide(self) -> Self::Wide;
+    /// The number that is stored for x: x rounded once.
+    fn nearest(x: Self::Wide) -> Self;
+    /// The same slice, where `Wide` is `Self`; none, where a kernel has to
+    /// widen first.
+    fn wides(x: &[Self]) -> Option<&[Self::Wide]>;
+    /// [`Real::wides`] for a slice that is written to.
+    fn wides_mut(x: &mut [Self]) -> Option<&mut [Self::Wide]>;
+    /// Sets `to` to the numbers x.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[track_caller]
+    fn widen(to: &mut [Self::Wide], x: &[Self]) {
+        assert_eq!(to.len(), x.len(), "widen: x against to");
+        to.iter_mut().zip(x).for_each(|(to, x)| *to = x.wide());
+    }
+    /// Stores x, each number rounded once.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[track_caller]
+    fn narrow(to: &mut [Self], x: &[Self::Wide]) {
+        assert_eq!(to.len(), x.len(), "narrow: x against to");
+        to.iter_mut().zip(x).for_each(|(to, &x)| *to = Self::nearest(x));
+    }
     /// The same slice as `f32`, where `Self` is `f32`: the door through which
     /// a kernel finds its faster twin.
     fn f32s(_: &[Self]) -> Option<&[f32]> {
@@ -54,10 +85,34 @@ pub trait Real:
     fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
         None
     }
+    /// The door back: f32s as `Self`, where that is `f32`.
+    fn of_f32s(_: &mut [f32]) -> Option<&mut [Self]> {
+        None
+    }
 }
 
+/// For a number that is computed with as it is stored.
+macro_rules! as_stored {
+    () => {
+        type Wide = Self;
+        fn wide(self) -> Self {
+            self
+        }
+        fn nearest(x: Self) -> Self {
+            x
+        }
+        fn wides(x: &[Self]) -> Option<&[Self]> {
+            Some(x)
+        }
+        fn wides_mut(x: &mut [Self]) -> Option<&mut [Self]> {
+            Some(x)
+        }
+    };
+}
+pub(crate) use as_stored;
+
 macro_rules! real {
-    ($t:ty { $($doors:tt)* }) => {
+    ($t:ty { $($own:tt)* }) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -70,22 +125,33 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn ln(self) -> Self {
-                self.ln()
-            }
-            $($doors)*
+            as_stored!();
+            $($own)*
         }
     };
 }
-real!(f64 {});
+real!(f64 {
+    fn exp(self) -> f64 {
+        libm::exp(self)
+    }
+    fn ln(self) -> f64 {
+        libm::log(self)
+    }
+});
 real!(f32 {
+    fn exp(self) -> f32 {
+        elementary::exp(self)
+    }
+    fn ln(self) -> f32 {
+        elementary::ln(self)
+    }
     fn f32s(x: &[f32]) -> Option<&[f32]> {
         Some(x)
     }
     fn f32s_mut(x: &mut [f32]) -> Option<&mut [f32]> {
+        Some(x)
+    }
+    fn of_f32s(x: &mut [f32]) -> Option<&mut [f32]> {
         Some(x)
     }
 });
@@ -206,4 +272,5 @@ impl<T: Real> Real for Dual<T> {
     fn ln(self) -> Self {
         Self { v: self.v.ln(), d: self.d / self.v }
     }
+    as_stored!();
 }

@@ -81,8 +81,8 @@ impl Rng {
         let u1 = (self.bits() as f64 + 1.0) * unit; // never 0: ln 0 = −∞
         let u2 = self.bits() as f64 * unit;
         // eq: gaussian-box-muller
-        let r = (-2.0 * u1.ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * u2).sin_cos();
+        let r = (-2.0 * libm::log(u1)).sqrt();
+        let (sin, cos) = libm::sincos(std::f64::consts::TAU * u2);
         [r * cos, r * sin]
     }
     /// Sets x to independent normal numbers of mean 0 and standard

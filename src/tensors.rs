@@ -2,6 +2,7 @@
 //! with care, written as they come.
 
 use crate::error::{Error, Result};
+use crate::half::{Bf16, F16};
 use crate::real::Real;
 use crate::{file, json, system};
 use safetensors::Dtype;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// `x` stands there as `__metadata__.x`.
 const HASHES: &str = "sha256";
 
-/// Writes a safetensors file of F32 tensors of these names and shapes.
+/// Writes a safetensors file of tensors of this type, names and shapes.
 ///
 /// `values` writes those of the tensor of that number by [`write_floats`]; it
 /// is called twice for each, because the hashes stand before the values.
@@ -28,7 +29,8 @@ const HASHES: &str = "sha256";
 /// # Errors
 /// If it cannot be written.
 pub fn write(
-    w: &mut dyn Write, tensors: &[(String, Vec<usize>)], meta: &[(&str, &str)],
+    w: &mut dyn Write, dtype: Dtype, tensors: &[(String, Vec<usize>)],
+    meta: &[(&str, &str)],
     values: impl Fn(usize, &mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut hashes = BTreeMap::new();
@@ -47,8 +49,8 @@ pub fn write(
     let mut end = 0;
     for (name, shape) in tensors {
         let start = end;
-        end += 4 * shape.iter().product::<usize>();
-        let (dtype, shape) = (Dtype::F32, shape.clone());
+        end += dtype.bitsize() / 8 * shape.iter().product::<usize>();
+        let shape = shape.clone();
         let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
         let info = serde_json::to_string(&info)?;
         json += &format!(",{}:{info}", serde_json::json!(name));
@@ -77,17 +79,51 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
-/// Writes the values of one tensor as F32, a small buffer's worth at a time:
-/// saving needs no second copy of them.
+/// Writes the values of one tensor as F32 or BF16, rounded once, a small
+/// buffer's worth at a time: saving needs no second copy of them.
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn write_floats<T: Real>(w: &mut dyn Write, x: &[T]) -> io::Result<()> {
+///
+/// # Panics
+/// If it is another type.
+pub fn write_floats<T: Real>(
+    w: &mut dyn Write, dtype: Dtype, x: &[T],
+) -> io::Result<()> {
     let mut w = BufWriter::new(w);
-    for v in x {
-        w.write_all(&(v.f64() as f32).to_le_bytes())?;
+    for v in x.iter().map(|v| v.f64()) {
+        match dtype {
+            Dtype::F32 => w.write_all(&(v as f32).to_le_bytes())?,
+            Dtype::BF16 => {
+                w.write_all(&Bf16::from_f64(v).to_bits().to_le_bytes())?;
+            }
+            other => panic!("weights are written as F32 or BF16, not {other}"),
+        }
     }
     w.flush()
+}
+
+/// Where the bytes of a file are.
+#[derive(Debug)]
+enum Source {
+    Disk(File),
+    Memory(&'static [u8]),
+}
+impl Source {
+    fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(at))?;
+                file.read_exact(bytes)
+            }
+            Self::Memory(all) => {
+                let rest =
+                    usize::try_from(at).ok().and_then(|at| all.get(at..));
+                rest.unwrap_or_default().read_exact(bytes)
+            }
+        }
+    }
 }
 
 /// A safetensors file, open to be read tensor by tensor: only the one asked
@@ -95,7 +131,7 @@ pub fn write_floats<T: Real>(w: &mut dyn Write, x: &[T]) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Tensors {
     path: PathBuf,
-    file: File,
+    file: Source,
     /// Where the values start.
     start: u64,
     header: Metadata,
@@ -110,9 +146,20 @@ impl Tensors {
     /// # Errors
     /// If the file cannot be read or does not hold what it says.
     pub fn open(path: &Path) -> Result<Self> {
+        let (file, len) = file::open(path, file::ANY)?;
+        Self::new(path, Source::Disk(file), len)
+    }
+    /// [`Tensors::open`] of a file whose bytes are part of the program; errors
+    /// call it `name`.
+    ///
+    /// # Errors
+    /// If it does not hold what it says.
+    pub fn of(name: &Path, bytes: &'static [u8]) -> Result<Self> {
+        Self::new(name, Source::Memory(bytes), bytes.len() as u64)
+    }
+    fn new(path: &Path, file: Source, len: u64) -> Result<Self> {
         let cure = "check the path and its permissions";
         let io = |e| Error::io(path, e, cure);
-        let (mut file, len) = file::open(path, file::ANY)?;
         let broken = |rule: String| {
             let value = format!("{len} bytes long");
             let cure = "copy it again, it is cut off or no safetensors file";
@@ -123,7 +170,7 @@ impl Tensors {
             return broken(rule.into());
         }
         let mut first = [0; 9];
-        file.read_exact(&mut first).map_err(io)?;
+        file.read(0, &mut first).map_err(io)?;
         let [length @ .., brace] = first;
         let header = u64::from_le_bytes(length);
         if header > len - 8 {
@@ -141,7 +188,7 @@ impl Tensors {
         // Measured: a table of many small tensors is 4 times its JSON.
         system::check(format!("the header of {}", path.display()), 6 * header)?;
         let mut json = vec![brace; header as usize];
-        file.read_exact(&mut json[1..]).map_err(io)?;
+        file.read(9, &mut json[1..]).map_err(io)?;
         let read: Metadata = match json::parse(&json) {
             Ok(read) => read,
             Err(e) => {
@@ -252,9 +299,9 @@ impl Tensors {
         system::check(format!("{name} of {}", self.path.display()), need)?;
         let mut bytes = vec![0; part.len() * size];
         let from = info.data_offsets.0 + part.start * size;
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.start + from as u64))
-            .and_then(|_| file.read_exact(&mut bytes))
+        let at = self.start + from as u64;
+        self.file
+            .read(at, &mut bytes)
             .map_err(|e| Error::io(&self.path, e, "read it again"))?;
         // The hash is that of the whole.
         if bytes.len() == info.data_offsets.1 - info.data_offsets.0 {
@@ -281,11 +328,12 @@ impl Tensors {
         Ok(match info.dtype {
             Dtype::F64 => values(&b, |b| T::of(f64::from_le_bytes(b))),
             Dtype::F32 => values(&b, |b| T::of(f32::from_le_bytes(b).into())),
-            Dtype::BF16 => values(&b, |[a, b]| {
-                // the upper half of an f32
-                T::of(f32::from_le_bytes([0, 0, a, b]).into())
+            Dtype::BF16 => values(&b, |b| {
+                T::of(Bf16::from_bits(u16::from_le_bytes(b)).f32().into())
             }),
-            Dtype::F16 => values(&b, |b| T::of(half(u16::from_le_bytes(b)))),
+            Dtype::F16 => values(&b, |b| {
+                T::of(F16::from_bits(u16::from_le_bytes(b)).f32().into())
+            }),
             Dtype::I64 => values(&b, |b| T::of(i64::from_le_bytes(b) as f64)),
             other => {
                 let cure = "convert the file";
@@ -349,17 +397,6 @@ const FLOATS: [Dtype; 4] = [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16];
 /// Reads numbers of N bytes each.
 fn values<const N: usize, T>(b: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
     b.as_chunks().0.iter().map(|&b| f(b)).collect()
-}
-/// A number of 16 bits: sign, 5 bits exponent, 10 bits fraction.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let fraction = f64::from(bits & 0x3ff);
-    sign * match i32::from(bits >> 10 & 31) {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        e => (1024.0 + fraction) * 2f64.powi(e - 25),
-    }
 }
 /// The index of a value in a tensor of this shape.
 pub fn index(mut at: usize, shape: &[usize]) -> Vec<usize> {

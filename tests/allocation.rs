@@ -3,17 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::allocator::{alone, calls, count_this_thread, in_use};
+use moe_by_hand::block::Block;
 use moe_by_hand::config::Config;
+use moe_by_hand::half::{Bf16, F16};
 use moe_by_hand::layer::{Decode, Shape};
 use moe_by_hand::memory;
 use moe_by_hand::model::Model;
+use moe_by_hand::nn::loss::CrossEntropy;
+use moe_by_hand::params::Layout;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient, shards};
-use moe_by_hand::train::optimizer::{AdamW, Decay, Norm};
+use moe_by_hand::train::muon::{Muon, hidden};
+use moe_by_hand::train::optimizer::{AdamW, Decay, Norm, Optimizer, StepFrom};
 use moe_by_hand::train::options::Options;
+use moe_by_hand::train::precision::Stored;
 use moe_by_hand::train::trainer::Trainer;
 use moe_by_hand::train::validation::Validation;
+use rayon::current_num_threads;
 
 /// Bytes that `make` leaves in use: the middle one of five times, because
 /// the harness frees what a test that has ended printed whenever it likes.
@@ -48,9 +55,51 @@ fn text() -> Text {
 fn trainer(o: Options) -> Trainer {
     Trainer::new(Model::new(config()).unwrap(), text(), o).unwrap()
 }
+type Run<O, T> = Trainer<Block, O, CrossEntropy, T>;
+fn run<O: Optimizer<f32>, T: Stored>(
+    o: Options, make: impl FnOnce(&Layout) -> O,
+) -> Run<O, T> {
+    let m = Model::new(config()).unwrap();
+    let optimizer = make(&m.layout);
+    Trainer::stored(m, text(), o, optimizer, CrossEntropy).unwrap()
+}
+fn with_adam<T: Stored>(o: Options) -> Run<AdamW<f32>, T> {
+    let decay = o.decay;
+    run(o, |layout| AdamW::new(layout, decay, Decay::Weights))
+}
+fn with_muon<T: Stored>(o: Options) -> Run<Muon<f32>, T> {
+    run(o, muon)
+}
+fn muon(layout: &Layout) -> Muon<f32> {
+    Muon::with(layout, 0.1, 20.0, current_num_threads(), hidden)
+}
+/// What four steps and a validation allocate, when they are not the first.
+fn calls_of<O: StepFrom<T>, T: Stored>(mut t: Run<O, T>) -> u64 {
+    assert!(calls() > 0, "it counts");
+    t.step().unwrap();
+    t.validate();
+    let before = calls();
+    for _ in 0..4 {
+        t.step().unwrap();
+    }
+    t.validate();
+    calls() - before
+}
 
 #[test]
 fn a_steady_step_allocates_nothing() {
+    steady::<f32>();
+}
+#[test]
+fn a_steady_step_in_16_bits_allocates_nothing() {
+    steady::<Bf16>();
+    steady::<F16>();
+}
+fn steady<T: Stored>()
+where
+    AdamW<f32>: StepFrom<T>,
+    Muon<f32>: StepFrom<T>,
+{
     let _one = alone();
     let each = [
         options(),
@@ -62,18 +111,39 @@ fn a_steady_step_allocates_nothing() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let count = pool.build().unwrap().install(|| {
                 rayon::broadcast(|_| count_this_thread());
-                let mut t = trainer(o.clone());
-                assert!(calls() > 0, "it counts");
-                t.step().unwrap();
-                t.validate();
-                let before = calls();
-                for _ in 0..4 {
-                    t.step().unwrap();
-                }
-                t.validate();
-                calls() - before
+                let adam = calls_of(with_adam::<T>(o.clone()));
+                [adam, calls_of(with_muon::<T>(o.clone()))]
             });
-            assert_eq!(count, 0, "allocations, {threads} threads, {o:?}");
+            assert_eq!(count, [0; 2], "allocations, {threads} threads, {o:?}");
+        }
+    }
+}
+
+/// The copy of the weights, the activations, their gradients and those of the
+/// weights lie in 16 bits; what is not halved are indices, and sums.
+#[test]
+fn half_the_bits_are_half_the_bytes() {
+    let _one = alone();
+    fn of<T: Stored>(c: &Config, shape: Shape) -> usize {
+        let m = Model::new(c.clone()).unwrap();
+        let coef = Coefficients { ce: 1.0, aux: 0.01, z: 0.0 };
+        let n = shards(shape);
+        let make = || {
+            let weights = m.layout.zeros::<T>();
+            (weights, Gradient::<T>::new(&m, shape, n, coef, false))
+        };
+        bytes(make).0
+    }
+    for (preset, batch, time) in
+        [("tiny", 8, 64), ("small", 12, 64), ("bytes", 12, 64)]
+    {
+        let c = Config::preset(preset).unwrap();
+        let shape = Shape { batch, time };
+        let full = of::<f32>(&c, shape);
+        for half in [of::<Bf16>(&c, shape), of::<F16>(&c, shape)] {
+            let share = half as f64 / full as f64;
+            println!("{preset}: {half} of {full} bytes, {share:.4}");
+            assert!(share <= 0.55, "{preset}: {half} of {full} bytes");
         }
     }
 }
@@ -107,9 +177,21 @@ fn memory_is_known_before() {
     for o in [options(), large, again] {
         let said = account(&config(), &o, text().id.bytes).total() as usize;
         let (taken, _) = bytes(|| trainer(o.clone()));
-        println!("{said} said, {taken} taken, {o:?}");
-        let rest = taken.abs_diff(said);
-        assert!(taken >= said && rest < 40_000, "{said} for {taken}, {o:?}");
+        let (m, threads) = (trainer(o.clone()).model, current_num_threads());
+        let n = text().id.bytes;
+        let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
+        let half = Account::stored::<Bf16, _, _>(&m, &o, n, threads, adam);
+        assert_eq!(half.working, 2 * m.layout.len as u64);
+        let of = Account::new(&m, &o, n, threads, muon).total() as usize;
+        let (halved, _) = bytes(|| with_adam::<Bf16>(o.clone()));
+        let (moved, _) = bytes(|| with_muon::<f32>(o.clone()));
+        let half = half.total() as usize;
+        for (said, taken) in [(said, taken), (half, halved), (of, moved)] {
+            println!("{said} said, {taken} taken, {o:?}");
+            let rest = taken.abs_diff(said);
+            let what = format!("{said} for {taken}, {o:?}");
+            assert!(taken >= said && rest < 40_000, "{what}");
+        }
     }
 }
 
@@ -136,6 +218,10 @@ fn each_part_is_known_before() {
         let adam = || AdamW::<f32>::new(&m.layout, 0.1, Decay::Weights);
         let (taken, _adam) = bytes(adam);
         near("moments", said.moments, taken);
+        let (taken, _muon) = bytes(|| muon(&m.layout));
+        let threads = rayon::current_num_threads();
+        let of_muon = Account::new(&m, &o, 100_000, threads, muon);
+        near("Muon", of_muon.moments, taken);
         let coef = Coefficients { ce: 1.0, aux: 0.01, z: 0.0 };
         let (s, n) = (o.shape(), shards(o.shape()));
         let make = || {

@@ -1,6 +1,9 @@
 //! Chapter: training. The last bits of θ after a short run, for each
 //! instruction set: a change of them is a new version of the arithmetic.
 
+#[path = "bits/run.rs"]
+mod run;
+
 use crate::again::again;
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::simd::Isa;
@@ -11,6 +14,7 @@ use moe_by_hand::train::checkpoint::ARITHMETIC;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
+use run::{THETA, theta};
 
 /// What each version of the arithmetic led to. A row is never changed: other
 /// bits are a new row, and `ARITHMETIC` rises to its number.
@@ -49,6 +53,23 @@ const BITS: &[(u32, &[(&str, &str)])] = &[
             ),
         ],
     ),
+    (
+        3,
+        &[
+            (
+                "portable",
+                "a8131993427d14a009531bd3c91d28148fe92e254b259d34ed43e9c010edfa02",
+            ),
+            (
+                "avx2",
+                "e37a880743c584639f812b5b7ae15b0890b2e1bf3dcaba80c309fb10b6509008",
+            ),
+            (
+                "avx512",
+                "916b3557bc469f307bb30046a1200fa5e848e7617993db56852702eff2725ad3",
+            ),
+        ],
+    ),
 ];
 
 #[test]
@@ -68,7 +89,7 @@ fn other_bits_are_another_version() {
         let isa = isa.to_string();
         // Each set in a process of its own, as a run has it.
         let is = again("arithmetic::says_bits", &isa, "bits: ");
-        // Of NEON there is no machine here to say it.
+        // No machine was at hand to say it of NEON.
         let Some((_, was)) = bits.iter().find(|(set, _)| *set == isa) else {
             continue;
         };
@@ -130,4 +151,23 @@ fn bits() -> String {
         bytes.extend(p.to_le_bytes());
     }
     sha256(&bytes)
+}
+
+/// By the portable set; `.ci/run` compares the same hash on ARM and in
+/// WebAssembly.
+#[test]
+fn one_hash_everywhere() {
+    let kept = THETA.map(|(precision, hash)| format!("{precision} {hash}"));
+    let is = again("arithmetic::says_theta", "portable", "theta: ");
+    assert_eq!(
+        is,
+        kept.join(", "),
+        "another θ than on other platforms, or than before: if other bits are \
+         wanted, raise ARITHMETIC, and keep these in tests/bits/run.rs"
+    );
+}
+#[test]
+fn says_theta() {
+    let says = |(p, _)| format!("{p} {}", theta(p).unwrap());
+    println!("theta: {}", THETA.map(says).join(", "));
 }

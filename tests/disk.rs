@@ -40,7 +40,7 @@ fn a_link_is_never_written_through() {
     assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
 }
 
-/// Of many writers each publishes its own text, whole.
+/// Each of many writers publishes its own text, whole.
 #[test]
 fn two_writers_never_mix() {
     let dir = Dir::new();
@@ -129,7 +129,7 @@ fn a_new_directory_appears_whole_or_not_at_all() {
     assert!(NewDir::beside(&home.0.join("plain/below")).is_err());
 }
 
-/// Of many that want one name, one gets it.
+/// One of many that want one name gets it.
 #[test]
 fn a_name_is_given_once() {
     let home = Dir::new();

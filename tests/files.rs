@@ -52,6 +52,27 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     let start = r#"{"__metadata__":{"format":"pt","sha256":"#;
     assert!(json.starts_with(start), "{json}");
 }
+/// Whole, and cut off anywhere: the same model, or the same words.
+#[test]
+fn a_model_in_memory_is_read_as_one_on_disk() {
+    let dir = saved();
+    let path = dir.0.join("model.safetensors");
+    let config = fs::read_to_string(dir.0.join("config.json")).unwrap();
+    let whole: &'static [u8] = fs::read(&path).unwrap().leak();
+    let read = |bytes| {
+        let name = path.to_str().unwrap();
+        let read = hf::load_bytes::<f32>(name, &config, bytes);
+        read.map(|(m, p)| (m.config, p)).map_err(|e| e.to_string())
+    };
+    let (m, p) = model();
+    assert_eq!(read(whole), Ok((m.config, p)));
+    for len in [0, 8, 9, 100, 5000, whole.len() - 1] {
+        fs::write(&path, &whole[..len]).unwrap();
+        let disk = hf::load::<f32>(&dir.0).map(|_| ());
+        let disk = disk.unwrap_err().to_string();
+        assert_eq!(read(&whole[..len]), Err(disk));
+    }
+}
 /// A file without the hashes in its header.
 fn without_hashes(file: &[u8]) -> Vec<u8> {
     let n = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;

@@ -417,6 +417,19 @@ impl Real for Counted {
     fn ln(self) -> Self {
         Self(self.0.ln())
     }
+    type Wide = Self;
+    fn wide(self) -> Self {
+        self
+    }
+    fn nearest(x: Self) -> Self {
+        x
+    }
+    fn wides(x: &[Self]) -> Option<&[Self]> {
+        Some(x)
+    }
+    fn wides_mut(x: &mut [Self]) -> Option<&mut [Self]> {
+        Some(x)
+    }
 }
 fn products(work: impl FnOnce()) -> i64 {
     let before = PRODUCTS.get();
@@ -429,7 +442,7 @@ fn a_step_costs_its_length_and_the_whole_pass_the_square() {
     let (m, tokens) = (model(2), tokens(9, CONTEXT));
     let p = m.init::<Counted>(3);
     let mut decoder = Decoder::new(&m);
-    // Of the step that makes the sequence T tokens long.
+    // The step that makes the sequence T tokens long.
     let mut step = |t: usize| {
         decoder.reset();
         decoder.extend(&p, &tokens[..t - 1]).unwrap();

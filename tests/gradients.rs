@@ -45,6 +45,36 @@ fn init_residual() {
 }
 
 #[test]
+fn exp_range_reduction() {
+    check::assert("exp-range-reduction");
+}
+
+#[test]
+fn log_atanh_series() {
+    check::assert("log-atanh-series");
+}
+
+#[test]
+fn rsqrt_newton() {
+    check::assert("rsqrt-newton");
+}
+
+#[test]
+fn sqrt_fast_inverse() {
+    check::assert("sqrt-fast-inverse");
+}
+
+#[test]
+fn sin_cos_reduction() {
+    check::assert("sin-cos-reduction");
+}
+
+#[test]
+fn sin_cos_series() {
+    check::assert("sin-cos-series");
+}
+
+#[test]
 fn lse_forward() {
     check::assert("lse-forward");
 }
@@ -380,6 +410,21 @@ fn adamw() {
 }
 
 #[test]
+fn muon_momentum() {
+    check::assert("muon-momentum");
+}
+
+#[test]
+fn newton_schulz() {
+    check::assert("newton-schulz");
+}
+
+#[test]
+fn muon_update() {
+    check::assert("muon-update");
+}
+
+#[test]
 fn lr_warmup() {
     check::assert("lr-warmup");
 }
@@ -387,6 +432,21 @@ fn lr_warmup() {
 #[test]
 fn lr_cosine() {
     check::assert("lr-cosine");
+}
+
+#[test]
+fn lr_wsd() {
+    check::assert("lr-wsd");
+}
+
+#[test]
+fn round_to_nearest_even() {
+    check::assert("round-to-nearest-even");
+}
+
+#[test]
+fn loss_scale_update() {
+    check::assert("loss-scale-update");
 }
 
 #[test]

@@ -213,7 +213,7 @@ impl Row {
         worst(self.report.measures.iter().filter(again))
     }
 }
-/// Of those that are broken, how many times its bound the worst error is.
+/// How many times its bound the worst error of a broken one is.
 fn worst<'a>(measures: impl Iterator<Item = &'a Measure>) -> String {
     let broken = measures.filter(|m| !m.holds());
     let share = |m: &Measure| m.error / m.bound;

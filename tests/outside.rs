@@ -116,7 +116,7 @@ struct Turns {
     had: Param,
     k: usize,
 }
-struct TurnsActs<T> {
+struct TurnsActs<T: Real> {
     weight: Buffer<T>,
     choice: Buffer<usize>,
     totals: Totals<T>,
@@ -146,7 +146,7 @@ impl Layer for Turns {
     fn acts<T: Real>(&self, s: Shape) -> TurnsActs<T> {
         let n = s.rows() * self.k;
         let mut totals = Totals::new(self.had.cols, self.k);
-        totals.other = vec![("rows of one step", T::ZERO)];
+        totals.other = vec![("rows of one step", T::Wide::ZERO)];
         TurnsActs { weight: buffer(n), choice: indices(n), totals }
     }
     fn y<T: Real>(a: &mut TurnsActs<T>) -> &mut [T] {
@@ -171,7 +171,7 @@ impl Layer for Turns {
                 a.choice[t * self.k + j] = e;
                 a.totals.count[e] += 1;
             }
-            a.totals.other[0].1 += T::ONE;
+            a.totals.other[0].1 += T::Wide::ONE;
         }
     }
     fn backward<T: Real>(

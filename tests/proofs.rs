@@ -12,13 +12,16 @@ mod wrong;
 
 mod arithmetic;
 mod disk;
+mod elementary;
 mod equations;
 mod exact;
 mod files;
 mod fuzz;
 mod generation;
 mod gradients;
+mod half;
 mod layering;
+mod muon;
 mod mutants;
 mod oracle;
 mod outside;

@@ -575,7 +575,7 @@ fn models() -> impl Strategy<Value = (Config, Shape, u64)> {
 /// The total loss of one batch, and its gradient.
 fn step<T: Real>(
     m: &Model, p: &Params<T>, s: Shape, b: Batch,
-) -> (Losses<T>, ParamGrads<T>) {
+) -> (Losses<T::Wide>, ParamGrads<T>) {
     let coef = Coefficients { ce: 1.0, aux: 0.7, z: 0.3 };
     let mut gradient = Gradient::<T>::new(m, s, s.batch, coef, false);
     let (losses, dp) = gradient.compute(m, p, b);

@@ -69,8 +69,8 @@ fn glu_backward() -> Report {
 }
 
 /// σ(z) and its bound: 1 + e and 1/(1 + e) are rounded; e has a relative error
-/// of 2⁻²², and the quotient e/(1 + e) < 1 times as much. e^88.4 counts as ∞
-/// and its quotient as 0, which is below 2⁻¹²⁶.
+/// of 2⁻²², and the quotient e/(1 + e) < 1 times as much. e^88.73 is ∞ and
+/// its quotient 0, which is below 2⁻¹²⁶.
 fn sigmoid_bound(z: f64) -> [f64; 2] {
     let sigma = 1.0 / (1.0 + (-z).exp());
     let relative = 1.0 / ((1.0 - EXP) * (1.0 - gamma(2))) - 1.0;

@@ -11,6 +11,7 @@ pub mod matrix;
 mod real;
 pub mod rng;
 mod params;
+pub mod elementary;
 pub mod softmax;
 pub mod activation;
 mod linear;
@@ -27,7 +28,9 @@ mod model;
 mod balance; // after the model, which the z-loss is measured on
 pub mod loss;
 pub mod optimizer;
+mod muon;
 mod schedule;
+mod half;
 mod sampling;
 mod cache;
 mod threads;
@@ -42,6 +45,7 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
     [
         real::CHECKS,
         matrix::CHECKS,
+        elementary::CHECKS,
         softmax::CHECKS,
         activation::CHECKS,
         rng::CHECKS,
@@ -60,7 +64,9 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
         model::CHECKS,
         loss::CHECKS,
         optimizer::CHECKS,
+        muon::CHECKS,
         schedule::CHECKS,
+        half::CHECKS,
         sampling::CHECKS,
         cache::CHECKS,
         threads::CHECKS,

@@ -80,7 +80,7 @@ impl Whole {
     }
     fn compute<T: Real>(
         &self, p: &Params<T>, shards: usize, recompute: bool,
-    ) -> (Losses<T>, ParamGrads<T>) {
+    ) -> (Losses<T::Wide>, ParamGrads<T>) {
         let mut gradient = self.gradient(shards, recompute);
         let (losses, dp) = gradient.compute(&self.model, p, BATCH);
         (losses, dp.clone())
@@ -95,7 +95,7 @@ impl Function for Whole {
         let losses = gradient.losses(&self.model, &p, BATCH);
         let chosen = |a| <Block>::choices(a).to_vec();
         let choices = gradient.acts().flat_map(|a| a.blocks.iter().map(chosen));
-        (vec![losses.total], choices.collect::<Vec<_>>().concat())
+        (vec![T::nearest(losses.total)], choices.collect::<Vec<_>>().concat())
     }
     fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let p = self.model.layout.zeros::<T>().like(x.concat());
@@ -291,8 +291,8 @@ impl Function for Micros {
         let p = model.layout.zeros::<T>().like(x.concat());
         let mut gradient = self.0.gradient(1, false);
         let total = |batch| gradient.losses(model, &p, batch).total;
-        let sum: T = Self::batches().map(total).sum();
-        (vec![sum / T::of(3.0)], vec![])
+        let sum: T::Wide = Self::batches().map(total).sum();
+        (vec![T::nearest(sum) / T::of(3.0)], vec![])
     }
     fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
         let model = &self.0.model;

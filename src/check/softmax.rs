@@ -1,7 +1,7 @@
 //! Chapter: softmax. Proofs of log-sum-exp and softmax. Causal softmax is
 //! proven with attention.
 
-use super::parity::{ETA, EXP, Pair, TINY, U, gamma, numbers, report, wide};
+use super::parity::{ETA, EXP, FLUSH, Pair, U, gamma, numbers, report, wide};
 use super::tools::{
     Check, N, added, check, composed, fact, formula, proof, random, rows,
     scores, sum, worst,
@@ -94,12 +94,12 @@ fn backward() -> Report {
 /// e^{x̂} by `fast::exp` with |x̂ − x| ≤ slip: a bound of its distance from eˣ.
 ///
 /// e^{x̂} is off by a factor e^{slip}, the kernel's result by 1 + 2⁻²²; where
-/// little is left of it, both numbers are below 2⁻¹²⁶.
+/// little is left of it, the result is 0, and eˣ below 2⁻¹²⁵.
 pub(super) fn exp_bound(x: f64, slip: f64) -> f64 {
     if x < -90.0 && x + slip < -87.0 {
-        return 2.0 * TINY;
+        return FLUSH;
     }
-    x.exp() * ((1.0 + EXP) * slip.exp() - 1.0) + TINY
+    x.exp() * ((1.0 + EXP) * slip.exp() - 1.0) + FLUSH
 }
 
 /// The bounds of softmax of one row of scores c·z; its log-sum-exp, and the
@@ -133,8 +133,8 @@ pub(super) fn softmax_bounds(z: &[f32], c: f32) -> Row {
         let least = p - (e - off) / high * (1.0 - gamma(2));
         most.max(least) + ETA
     });
-    // ℓ = fl(fl(c·m) + ln ŝ): the sum's error, relative; ln to one unit in the
-    // last place, 2u; the product and the sum.
+    // ℓ = fl(fl(c·m) + ln ŝ): the sum's error, relative; ln within one unit in
+    // the last place, 2u; the product and the sum.
     let (relative, ln) = (-(1.0 - off / sum).ln(), sum.ln());
     let parts = U * (c * m).abs() + relative + 2.0 * U * (ln + relative);
     let lse = c * m + ln;

@@ -146,11 +146,15 @@ impl Config {
     /// except that its Mixtral has no biases, and ignores `attention_bias`. It
     /// is never tied: what is saved has a head of its own.
     pub fn to_json(&self) -> String {
+        self.to_json_of("float32")
+    }
+    /// [`Config::to_json`] beside weights of this type.
+    pub(crate) fn to_json_of(&self, dtype: &str) -> String {
         let mut json = serde_json::json!({
             "architectures": ["MixtralForCausalLM"],
             "attention_dropout": 0.0,
             "bos_token_id": null, // absent would mean 1
-            "dtype": "float32",
+            "dtype": dtype,
             "eos_token_id": null, // absent would mean 2
             "head_dim": self.head,
             "hidden_act": "silu",

@@ -5,4 +5,4 @@ mod layout;
 mod model;
 
 pub use layout::{from_hf, hf_name, hf_shape, rotary_row, to_hf};
-pub use model::{check_bytes, load, save};
+pub use model::{check_bytes, load, load_bytes, save, save_as};

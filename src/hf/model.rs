@@ -13,6 +13,7 @@ use crate::params::{Entry, Params};
 use crate::real::Real;
 use crate::tensors::{self, Tensors, index, write_floats};
 use crate::tokens::BYTES;
+use safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -31,8 +32,23 @@ use std::path::Path;
 /// not finite, or memory is too small: each names file, tensor, value, rule.
 pub fn load<T: Real>(dir: &Path) -> Result<(Model, Params<T>)> {
     let config = Config::read(&dir.join("config.json"))?;
-    let weights = Weights::open(dir)?;
-    let path = dir.join(WEIGHTS);
+    build(&dir.join(WEIGHTS), config, Weights::open(dir)?)
+}
+/// [`load`] of a model whose two files are part of the program; errors call
+/// it `name`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes<T: Real>(
+    name: &str, config: &str, weights: &'static [u8],
+) -> Result<(Model, Params<T>)> {
+    let path = Path::new(name);
+    let file = Tensors::of(path, weights)?;
+    build(path, Config::from_json(config)?, Weights::one(file))
+}
+fn build<T: Real>(
+    path: &Path, config: Config, weights: Weights,
+) -> Result<(Model, Params<T>)> {
     memory::check(path.display(), memory::loading::<T>(&config))?;
     // All shapes are compared before memory is taken for what the config asks.
     let short = Model::new(Config { context: 1, ..config.clone() })?;
@@ -74,11 +90,13 @@ impl Weights {
             if !there(&one) {
                 other_kinds(dir)?;
             }
-            let file = Tensors::open(&one)?;
-            let place = file.names().map(|name| (name, 0)).collect();
-            return Ok(Self { files: vec![file], place });
+            return Ok(Self::one(Tensors::open(&one)?));
         }
         Self::in_parts(dir, &index)
+    }
+    fn one(file: Tensors) -> Self {
+        let place = file.names().map(|name| (name, 0)).collect();
+        Self { files: vec![file], place }
     }
     /// Opens the files that an index names.
     fn in_parts(dir: &Path, index: &Path) -> Result<Self> {
@@ -294,9 +312,25 @@ pub fn check_bytes(dir: &Path, vocab: usize) -> Result<()> {
 pub fn save<T: Real, B: Layer>(
     dir: &Path, model: &Model<B>, p: &Params<T>,
 ) -> Result<()> {
+    save_as(Dtype::F32, dir, model, p)
+}
+/// [`save`] with the weights in numbers of this type, F32 or BF16.
+///
+/// # Errors
+/// If a file cannot be written.
+///
+/// # Panics
+/// If it is another type.
+#[track_caller]
+pub fn save_as<T: Real, B: Layer>(
+    dtype: Dtype, dir: &Path, model: &Model<B>, p: &Params<T>,
+) -> Result<()> {
     let cure = "choose another directory, or correct its permissions";
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, cure))?;
-    let json = model.config.to_json();
+    let json = model.config.to_json_of(match dtype {
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    });
     write_atomic(&dir.join("config.json"), |w| w.write_all(json.as_bytes()))?;
     let mut entries: Vec<&Entry> = model.layout.entries.iter().collect();
     entries.sort_by_cached_key(|e| hf_name(&e.name)); // as transformers does
@@ -304,9 +338,9 @@ pub fn save<T: Real, B: Layer>(
         entries.iter().map(|e| (hf_name(&e.name), hf_shape(e))).collect();
     write_atomic(&dir.join("model.safetensors"), |w| {
         // transformers 4 refuses metadata without this
-        tensors::write(w, &header, &[("format", "pt")], |i, w| {
+        tensors::write(w, dtype, &header, &[("format", "pt")], |i, w| {
             let e = entries[i];
-            write_floats(w, &to_hf(&p[e.param], e, model.config.head))
+            write_floats(w, dtype, &to_hf(&p[e.param], e, model.config.head))
         })
     })
 }

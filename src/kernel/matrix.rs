@@ -3,12 +3,14 @@
 use crate::kernel::product::matmul_with;
 use crate::kernel::simd::Isa;
 pub use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
+use crate::kernel::wide::{is_stored, product_in_wide};
 use crate::real::Real;
 
 /// Sets C = A·B, or adds A·B to C: the one door to the matrix product.
 ///
 /// For f32 it is [`matmul_with`] and the instruction set of [`Isa::chosen`];
-/// for any other number, [`matmul_plain`].
+/// for numbers of 16 bits the same, each element rounded once; for any other
+/// number, [`matmul_plain`].
 ///
 /// cᵢⱼ = Σₖ aᵢₖbₖⱼ. With C̄ the gradient of C: Ā = C̄·Bᵀ and B̄ = Aᵀ·C̄, which
 /// are products again, so there is no other backward. A transpose costs
@@ -39,6 +41,9 @@ pub fn matmul<T: Real>(mut c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     assert_eq!(need, have, "(rows, inner, cols) of A, B against C, B, C");
     if let (Some(c), Some(a), Some(b)) = (c.f32s(), a.f32s(), b.f32s()) {
         return matmul_with(Isa::current(), c, op, a, b);
+    }
+    if is_stored::<T>() {
+        return product_in_wide(c, op, a, b, matmul);
     }
     matmul_plain(c, op, a, b);
 }

@@ -7,6 +7,8 @@
 //! lengths first, because `zip` would stop silently at the shortest.
 pub mod view;
 pub mod simd;
+pub mod half;
+pub(crate) mod wide;
 pub mod fast;
 pub mod normal;
 pub mod vector;

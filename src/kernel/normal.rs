@@ -9,6 +9,7 @@
 //! This is plain code, without fused products, which the compiler vectorizes
 //! for each set: so each set has the same bits.
 
+use crate::elementary::{ln_of, quarters, sin_cos_series, split};
 use crate::kernel::simd::{Isa, Kernel, Simd};
 use crate::rng::{MULTIPLIER, Rng, permute};
 
@@ -103,58 +104,30 @@ fn normals(bits1: u32, bits2: u32, sigma: f32) -> [f32; 2] {
     let (sin, cos) = turn(bits2);
     [r * cos, r * sin]
 }
-/// −ln u for u = (bits + 1)/2³², with a relative error below 2⁻²¹.
+/// −ln u for u = (bits + 1)/2³², with a relative error below 2⁻²¹ = 8 u: u is
+/// rounded twice, which moves a logarithm of ½ ln 2 or more by 5.8 u of itself,
+/// and the logarithm adds 2 u.
 ///
-/// u = 2ᵉ·(1 + x) with 1 + x in [√½, √2): −ln u = −e·ln 2 − ln(1 + x). Near
-/// u = 1, where the logarithm goes through 0, x = u − 1 comes from the bits
-/// that u's own rounding would lose. Source: Moshier 1989 (Cephes, logf).
+/// u = 2ᵉ·(1 + f) with 1 + f in [√½, √2). Near u = 1, where the logarithm goes
+/// through 0, f = u − 1 comes from the bits that u's own rounding would lose.
 #[inline(always)]
 fn minus_ln(bits: u32) -> f32 {
-    const ROOT: u32 = 0x3f35_04f3; // the bits of √½
-    const C: [f32; 9] = [
-        7.037_683_6e-2,
-        -1.151_461e-1,
-        1.167_699_9e-1,
-        -1.242_014_1e-1,
-        1.424_932_3e-1,
-        -1.666_805_8e-1,
-        2.000_071_5e-1,
-        -2.499_999_4e-1,
-        3.333_333e-1,
-    ];
     const UNIT: f32 = 1.0 / 4_294_967_296.0;
     let u = (bits as f32 + 1.0) * UNIT;
-    // e: how many whole exponents u's bits are above those of √½
-    let steps = (u.to_bits().wrapping_sub(ROOT) as i32) >> 23;
-    let m = f32::from_bits(u.to_bits().wrapping_sub((steps as u32) << 23));
+    let (e, m) = split(u);
     let near = -(!bits as f32) * UNIT;
-    let x = if steps >= 0 { near } else { m - 1.0 };
-    let e = if steps >= 0 { 0.0 } else { steps as f32 };
-    let mut p = C[0];
-    for c in &C[1..] {
-        p = p * x + c;
-    }
-    let square = x * x;
-    let ln = x - (0.5 * square - p * x * square);
-    -(e * std::f32::consts::LN_2) - ln
+    let (e, f) = if e >= 0.0 { (0.0, near) } else { (e, m - 1.0) };
+    -ln_of(e, f)
 }
-/// sin and cos of 2π·bits/2³², with an error below 2⁻²².
+/// sin and cos of 2π·bits/2³², with an error below 2⁻²² = 4 u: the angle, at
+/// most π/4, is rounded three times, and sin and cos to 1.3 u.
 ///
 /// The two highest bits, rounded, are a quarter of the circle; the rest, an
-/// angle between −π/4 and π/4. Source: Moshier 1989 (Cephes, sinf, cosf).
+/// angle between −π/4 and π/4.
 #[inline(always)]
 fn turn(bits: u32) -> (f32, f32) {
-    const SIN: [f32; 3] = [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1];
-    const COS: [f32; 3] = [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2];
     const ANGLE: f32 = std::f32::consts::TAU / 4_294_967_296.0;
     let quarter = bits.wrapping_add(1 << 29) >> 30;
     let rest = bits.wrapping_sub(quarter << 30) as i32;
-    let x = rest as f32 * ANGLE;
-    let z = x * x;
-    let s = ((SIN[0] * z + SIN[1]) * z + SIN[2]) * z * x + x;
-    let c = ((COS[0] * z + COS[1]) * z + COS[2]) * z * z - 0.5 * z + 1.0;
-    let (sin, cos) = if quarter & 1 == 0 { (s, c) } else { (c, s) };
-    // signs: sin is below 0 in quarters 2 and 3, cos in 1 and 2
-    let flip = |x: f32, q: u32| f32::from_bits(x.to_bits() ^ (q >> 1) << 31);
-    (flip(sin, quarter & 2), flip(cos, (quarter + 1) & 2))
+    quarters(sin_cos_series(rest as f32 * ANGLE), quarter)
 }

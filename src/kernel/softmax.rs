@@ -2,6 +2,7 @@
 
 use crate::kernel::fast::twin;
 use crate::kernel::vector::dot;
+use crate::kernel::wide::{change, in_wide, is_stored, rows};
 use crate::real::Real;
 
 /// The largest of z; −∞ where there is none; NaN where there is one.
@@ -138,6 +139,18 @@ pub fn causal_softmax_forward<T: Real>(
     let whole = queries * keys * group;
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
     assert!(queries <= keys, "causal_softmax: {queries} of {keys} positions");
+    if is_stored::<T>() {
+        for (row, z) in z.chunks_exact_mut(keys).enumerate() {
+            // alone, a row is the last query of the keys that it sees
+            let n = keys - queries + row / group + 1;
+            let (past, future) = z.split_at_mut(n);
+            in_wide(1, [change(past, n)], [], |_, [z], []| {
+                causal_softmax_forward(z, n, 1, scale);
+            });
+            future.fill(T::ZERO);
+        }
+        return;
+    }
     twin!(return fast::CausalSoftmaxForward { z, keys, group, scale });
     for (row, z) in z.chunks_exact_mut(keys).enumerate() {
         let seen = keys - queries + row / group + 1;
@@ -167,6 +180,12 @@ pub fn causal_softmax_backward<T: Real>(
     d: &mut [T], p: &[T], keys: usize, scale: f64,
 ) {
     assert_eq!(d.len(), p.len(), "causal_softmax_backward: d against p");
+    if is_stored::<T>() {
+        let (n, outs) = (d.len() / keys, [change(d, keys)]);
+        return in_wide(n, outs, [rows(p, keys)], |_, [d], [p]| {
+            causal_softmax_backward(d, p, keys, scale);
+        });
+    }
     twin!(return fast::CausalSoftmaxBackward { d, p, keys, scale });
     for (d, p) in d.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
         // p = softmax(c·z), on the keys that are not later

@@ -96,9 +96,9 @@ pub fn z_loss_backward<T: Real>(dz: &mut [T], dsum: T, lse: T, p: &[T]) {
 
 /// The balance loss and the z-loss of one layer, from the totals of the whole
 /// batch; both 0 for a layer without a router.
-pub fn router_losses<T: Real>(t: &Totals<T>) -> [T; 2] {
+pub fn router_losses<T: Real>(t: &Totals<T>) -> [T::Wide; 2] {
     if t.load.is_empty() {
-        return [T::ZERO; 2];
+        return [T::Wide::ZERO; 2];
     }
     let balance = balance_forward(&t.count, &t.load, t.rows, t.top_k);
     [balance, z_loss_forward(t.squares, t.rows)]

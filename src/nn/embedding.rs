@@ -1,6 +1,7 @@
 //! Chapter: linear. The embedding: tokens choose rows of a table.
 
 use crate::kernel::vector::add_to;
+use crate::kernel::wide::{add_wide, change, in_wide, is_stored};
 use crate::real::Real;
 
 /// Sets x.  x: [n, d]  table: [v, d]  tokens: [n]
@@ -42,11 +43,32 @@ pub fn embedding_backward<T: Real>(
     dtable: &mut [T], dx: &[T], tokens: &[usize],
 ) {
     let d = width(dx, dtable, tokens);
+    if is_stored::<T>() {
+        // some rows of the table at a time, if they are there at all
+        for (part, dtable) in dtable.chunks_mut(SOME * d).enumerate() {
+            let (first, n) = (part * SOME, dtable.len() / d);
+            let here = |i: &usize| (first..first + n).contains(i);
+            if !tokens.iter().any(here) {
+                continue;
+            }
+            in_wide(n, [change(dtable, d)], [], |now, [sum], []| {
+                let now = first + now.start..first + now.end;
+                for (dx, i) in dx.chunks_exact(d).zip(tokens) {
+                    if now.contains(i) {
+                        add_wide(&mut sum[(i - now.start) * d..][..d], dx);
+                    }
+                }
+            });
+        }
+        return;
+    }
     for (dx, &i) in dx.chunks_exact(d).zip(tokens) {
         // x = table[i]
         add_to(&mut dtable[i * d..(i + 1) * d], dx); // eq: embedding-backward
     }
 }
+/// Rows of a table whose gradients are summed in one pass over the tokens.
+const SOME: usize = 32;
 #[track_caller]
 fn width<T>(x: &[T], table: &[T], tokens: &[usize]) -> usize {
     let (n, d) = (tokens.len(), x.len() / tokens.len().max(1));

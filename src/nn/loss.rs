@@ -112,5 +112,5 @@ impl Loss for CrossEntropy {
 ///     perplexity(1000f64.ln()), 1000.0, epsilon = 1e-11);
 /// ```
 pub fn perplexity(nats: f64) -> f64 {
-    nats.exp() // eq: perplexity
+    libm::exp(nats) // eq: perplexity
 }

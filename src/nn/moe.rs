@@ -8,6 +8,9 @@
 use crate::kernel::fast::twin;
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{add_to, axpy, dot};
+use crate::kernel::wide::{
+    change, in_order, in_wide, is_stored, picked, placed, rows, set,
+};
 use crate::layer::{Context, Layer, Shape, Totals, buffer, indices};
 use crate::nn::router::{Route, Router};
 use crate::nn::swiglu::{SwiGlu, SwiGluActs};
@@ -86,6 +89,13 @@ pub fn gather_backward<T: Real>(
     dx: &mut [T], dsorted: &[T], slot: &[usize], d: usize,
 ) {
     let k = choices(dsorted, dx, slot, d);
+    if is_stored::<T>() {
+        let (n, outs) = (dx.len() / d, [change(dx, d)]);
+        let ins = [picked(dsorted, d, slot)];
+        return in_wide(n, outs, ins, |_, [dx], [dsorted]| {
+            gather_backward(dx, dsorted, in_order(dsorted.len() / d), d);
+        });
+    }
     for (i, &s) in slot.iter().enumerate() {
         // sorted[s] = x[t]
         // eq: moe-gather-backward
@@ -113,6 +123,13 @@ pub fn combine_forward<T: Real>(y: &mut [T], o: &[T], w: &[T], slot: &[usize]) {
     let d = o.len() / slot.len();
     let k = choices(o, y, slot, d);
     assert_eq!(w.len(), slot.len(), "combine: w against slot");
+    if is_stored::<T>() {
+        let (n, outs) = (y.len() / d, [set(y, d)]);
+        let ins = [picked(o, d, slot), rows(w, k)];
+        return in_wide(n, outs, ins, |_, [y], [o, w]| {
+            combine_forward(y, o, w, in_order(w.len()));
+        });
+    }
     y.fill(T::ZERO);
     for (i, &s) in slot.iter().enumerate() {
         // eq: moe-combine
@@ -141,6 +158,13 @@ pub fn combine_backward<T: Real>(
     let k = choices(o, dy, slot, d);
     let lens = [d_o.len(), dw.len() * d, w.len() * d];
     assert_eq!(lens, [o.len(); 3], "combine_backward: do, dw, w against o");
+    if is_stored::<T>() {
+        let (n, outs) = (dy.len() / d, [placed(d_o, d, slot), set(dw, k)]);
+        let ins = [rows(dy, d), picked(o, d, slot), rows(w, k)];
+        return in_wide(n, outs, ins, |_, [d_o, dw], [dy, o, w]| {
+            combine_backward(d_o, dw, dy, o, w, in_order(w.len()));
+        });
+    }
     twin!(return fast::CombineBackward { d_o, dw, dy, o, w, slot });
     for (i, &s) in slot.iter().enumerate() {
         // y[t] += w[i]·o[s]

@@ -3,6 +3,7 @@
 use crate::kernel::fast::twin;
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::dot;
+use crate::kernel::wide::{in_wide, is_stored, rows, set, sum, whole};
 use crate::layer::{Layer, Shape, buffer};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
@@ -29,6 +30,13 @@ pub fn rmsnorm_forward<T: Real>(
 ) {
     let d = gain.len();
     assert_eq!([x.len(), r.len() * d], [y.len(); 2], "rmsnorm: x, r against y");
+    if is_stored::<T>() {
+        let (n, outs) = (r.len(), [set(y, d), set(r, 1)]);
+        let ins = [rows(x, d), whole(gain)];
+        return in_wide(n, outs, ins, |_, [y, r], [x, gain]| {
+            rmsnorm_forward(y, r, x, gain, eps);
+        });
+    }
     twin!(return fast::RmsnormForward { y, r, x, gain, eps });
     let rows = y.chunks_exact_mut(d).zip(r).zip(x.chunks_exact(d));
     for ((y, r), x) in rows {
@@ -64,6 +72,13 @@ pub fn rmsnorm_backward<T: Real>(
     let lens = [dx.len(), dy.len(), r.len() * d];
     assert_eq!(lens, [x.len(); 3], "rmsnorm_backward: dx, dy, r against x");
     assert_eq!(dgain.len(), d, "rmsnorm_backward: dgain against gain");
+    if is_stored::<T>() {
+        let (n, outs) = (r.len(), [set(dx, d), sum(dgain)]);
+        let ins = [rows(dy, d), rows(x, d), whole(gain), rows(r, 1)];
+        return in_wide(n, outs, ins, |_, [dx, dgain], [dy, x, gain, r]| {
+            rmsnorm_backward(dx, dgain, dy, x, gain, r);
+        });
+    }
     twin!(return fast::RmsnormBackward { dx, dgain, dy, x, gain, r });
     for (i, &r) in r.iter().enumerate() {
         let row = i * d..(i + 1) * d;

@@ -2,6 +2,7 @@
 //! the position.
 
 use crate::kernel::simd::Buffer;
+use crate::kernel::wide::{change, in_wide};
 use crate::real::Real;
 
 /// b′ = b·α^{d/(d−2)}: the base at which the slowest of d/2 pairs turns α
@@ -17,7 +18,7 @@ use crate::real::Real;
 /// ```
 pub fn ntk_base(b: f64, alpha: f64, d: usize) -> f64 {
     let d = d as f64;
-    b * alpha.powf(d / (d - 2.0)) // eq: rope-ntk-base
+    b * libm::pow(alpha, d / (d - 2.0)) // eq: rope-ntk-base
 }
 
 /// cos and sin of every position and pair; in f64, rounded where it is used.
@@ -38,11 +39,11 @@ impl Rope {
     /// `dispatch_cold`. Source: Su et al. 2021, eq. 15.
     pub fn new(head: usize, time: usize, base: f64) -> Self {
         let omega = |i: usize| {
-            base.powf(-2.0 * i as f64 / head as f64) // eq: rope-frequencies
+            libm::pow(base, -2.0 * i as f64 / head as f64) // eq: rope-frequencies
         };
         let omega: Vec<f64> = (0..head / 2).map(omega).collect();
         let turn = |m: usize| -> Vec<_> {
-            omega.iter().map(|w| (m as f64 * w).sin_cos()).collect()
+            omega.iter().map(|w| libm::sincos(m as f64 * w)).collect()
         };
         let small: Vec<_> = (0..16).map(turn).collect();
         let [mut cos, mut sin] = [(); 2].map(|()| vec![]);
@@ -57,6 +58,18 @@ impl Rope {
             }
         }
         Self { cos: cos.into(), sin: sin.into(), head }
+    }
+    /// The angle 0 everywhere: attention with it knows no positions.
+    ///
+    /// ```
+    /// use moe_by_hand::nn::rope::{Rope, rope_forward};
+    /// let mut x = [1.0, 2.0, 3.0, 4.0];
+    /// rope_forward(&mut x, 4, 1, 2, &Rope::still(4, 3));
+    /// assert_eq!(x, [1.0, 2.0, 3.0, 4.0]);
+    /// ```
+    pub fn still(head: usize, time: usize) -> Self {
+        let all = |x| Buffer::new(time * (head / 2), x);
+        Self { cos: all(1.0), sin: all(0.0), head }
     }
     /// How many positions there are.
     pub fn time(&self) -> usize {
@@ -89,7 +102,7 @@ impl Rope {
 pub fn rope_forward<T: Real>(
     x: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
 ) {
-    rotate(x, width, time, start, rope, 1.0);
+    turn(x, width, time, start, rope, 1.0);
 }
 /// Rotates the gradient dx in place, back by the same angles.
 ///
@@ -113,20 +126,30 @@ pub fn rope_backward<T: Real>(
     dx: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
 ) {
     // y = R(θ)·x
-    rotate(dx, width, time, start, rope, -1.0); // eq: rope-backward
+    turn(dx, width, time, start, rope, -1.0); // eq: rope-backward
 }
 #[track_caller]
-fn rotate<T: Real>(
+fn turn<T: Real>(
     x: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
     sign: f64,
 ) {
-    let half = rope.head / 2;
     assert_eq!(width % rope.head, 0, "rope: {width} in heads of {}", rope.head);
     assert_eq!(x.len() % (width * time), 0, "rope: x in sequences of {time}");
     let end = start + time;
     assert!(end <= rope.time(), "rope: {end} of {} positions", rope.time());
+    let (n, x) = (x.len() / width, [change(x, width)]);
+    in_wide(n, x, [], |rows, [x], []| {
+        rotate(x, width, |n| start + (rows.start + n) % time, rope, sign);
+    });
+}
+/// Rotates rows, of which the n-th stands at `position(n)`.
+fn rotate<T: Real>(
+    x: &mut [T], width: usize, position: impl Fn(usize) -> usize, rope: &Rope,
+    sign: f64,
+) {
+    let half = rope.head / 2;
     for (n, row) in x.chunks_exact_mut(width).enumerate() {
-        let m = start + n % time;
+        let m = position(n);
         let at = m * half..(m + 1) * half;
         let (cos, sin) = (&rope.cos[at.clone()], &rope.sin[at]);
         for head in row.chunks_exact_mut(rope.head) {

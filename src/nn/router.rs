@@ -3,6 +3,7 @@
 use crate::kernel::matrix::Set;
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{add_to, dot};
+use crate::kernel::wide::{change, in_wide, rows, set};
 use crate::layer::{Layer, Shape, Totals, buffer, indices};
 use crate::nn::linear::{linear_backward, linear_forward};
 use crate::nn::score::{Score, Softmax};
@@ -130,7 +131,7 @@ pub struct Router<S = Softmax> {
 }
 /// What [`Router`] keeps.
 #[derive(Clone, Debug)]
-pub struct RouterActs<T> {
+pub struct RouterActs<T: Real> {
     /// Weights of the chosen experts: the output, [n, k]
     pub weight: Buffer<T>,
     /// The second output.
@@ -138,7 +139,7 @@ pub struct RouterActs<T> {
     /// What the score made of x·W, such as its softmax: [n, e]
     pub prob: Buffer<T>,
     /// ℓ, the log-sum-exp of the scores: [n]
-    pub lse: Buffer<T>,
+    pub lse: Buffer<T::Wide>,
     /// The chosen experts, most probable first: [n, k]
     pub choice: Buffer<usize>,
 }
@@ -217,33 +218,41 @@ impl<S: Score> Layer for Router<S> {
         linear_forward(&mut a.prob, x, self.w, p);
         a.totals.clear();
         a.totals.rows = a.lse.len();
-        for (t, prob) in a.prob.chunks_exact_mut(e).enumerate() {
-            let chosen = t * k..(t + 1) * k;
-            let choice = &mut a.choice[chosen.clone()];
-            a.lse[t] = self.score.forward(prob);
-            top_k(choice, prob);
-            renormalize_forward(&mut a.weight[chosen], prob, choice);
-            add_to(&mut a.totals.load, prob);
-            a.totals.squares += a.lse[t] * a.lse[t];
-            choice.iter().for_each(|&e| a.totals.count[e] += 1);
-        }
+        let RouterActs { weight, totals, prob, lse, choice } = a;
+        let (n, outs) = (lse.len(), [change(prob, e), set(weight, k)]);
+        in_wide(n, outs, [], |now, [prob, weight], []| {
+            let each = prob.chunks_exact_mut(e).zip(weight.chunks_exact_mut(k));
+            for ((prob, weight), t) in each.zip(now) {
+                let choice = &mut choice[t * k..(t + 1) * k];
+                lse[t] = self.score.forward(prob);
+                top_k(choice, prob);
+                renormalize_forward(weight, prob, choice);
+                add_to(&mut totals.load, prob);
+                totals.squares += lse[t] * lse[t];
+                choice.iter().for_each(|&e| totals.count[e] += 1);
+            }
+        });
     }
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &RouterActs<T>,
         g: &mut RouterActs<T>, dx: &mut [T], dp: &mut ParamGrads<T>,
     ) {
         let (e, k) = (self.experts(), self.top_k);
-        for (t, d) in g.prob.chunks_exact_mut(e).enumerate() {
-            let (row, chosen) = (t * e..(t + 1) * e, t * k..(t + 1) * k);
-            let (prob, choice) = (&a.prob[row], &a.choice[chosen.clone()]);
-            let (w, dw) = (&a.weight[chosen.clone()], &g.weight[chosen]);
-            // load = Σ_t prob
-            d.copy_from_slice(&g.totals.load);
-            // w = renormalize(prob)
-            renormalize_backward(d, dw, w, prob, choice);
-            // prob, lse = score(z), squares = Σ_t lse²
-            self.score.backward(d, prob, a.lse[t], g.totals.squares);
-        }
+        let (n, outs) = (a.lse.len(), [set(&mut g.prob, e)]);
+        let ins = [rows(&a.prob, e), rows(&a.weight, k), rows(&g.weight, k)];
+        in_wide(n, outs, ins, |now, [d], [prob, w, dw]| {
+            let each = d.chunks_exact_mut(e).zip(prob.chunks_exact(e));
+            let both = w.chunks_exact(k).zip(dw.chunks_exact(k));
+            for (((d, prob), (w, dw)), t) in each.zip(both).zip(now) {
+                let choice = &a.choice[t * k..(t + 1) * k];
+                // load = Σ_t prob
+                d.copy_from_slice(&g.totals.load);
+                // w = renormalize(prob)
+                renormalize_backward(d, dw, w, prob, choice);
+                // prob, lse = score(z), squares = Σ_t lse²
+                self.score.backward(d, prob, a.lse[t], g.totals.squares);
+            }
+        });
         // z = x·w
         linear_backward(dx, Set, dp, &g.prob, x, self.w, p); // eq: router-backward
     }

@@ -10,6 +10,7 @@ use crate::params::Layout;
 use crate::train::gradient::{Coefficients, Gradient, shards};
 use crate::train::optimizer::{Norm, Optimizer};
 use crate::train::options::Options;
+use crate::train::precision::{Stored, working};
 use crate::train::validation::Validation;
 use serde::Serialize;
 
@@ -22,9 +23,11 @@ use serde::Serialize;
 pub struct Account {
     /// θ.
     pub weights: u64,
+    /// The copy of θ that the passes of a run in 16 bits read.
+    pub working: u64,
     /// One gradient for each shard, and what their norm needs.
     pub gradients: u64,
-    /// What the optimizer keeps: m and v of AdamW.
+    /// What the optimizer keeps and works in: m and v of AdamW.
     pub moments: u64,
     /// What the shards' forward passes keep, the gradients of that, and the
     /// rotary table.
@@ -42,13 +45,22 @@ impl Account {
         m: &Model<B>, o: &Options, text: usize, threads: usize,
         optimizer: impl FnOnce(&Layout) -> O,
     ) -> Self {
+        Self::stored::<f32, B, O>(m, o, text, threads, optimizer)
+    }
+    /// [`Account::new`] for a run that is stored in numbers of type `T`.
+    pub fn stored<T: Stored, B: Layer, O: Optimizer<f32>>(
+        m: &Model<B>, o: &Options, text: usize, threads: usize,
+        optimizer: impl FnOnce(&Layout) -> O,
+    ) -> Self {
         let shape = o.shape();
         if too_large(m, shape, o.accumulate) {
             let weights = memory::weights::<f32>(&m.config);
             let (activations, none) = (u64::MAX, 0);
-            let [gradients, moments, validation, data] = [none; 4];
+            let [working, gradients, moments] = [none; 3];
+            let [validation, data] = [none; 2];
             return Self {
                 weights,
+                working,
                 gradients,
                 moments,
                 activations,
@@ -60,19 +72,23 @@ impl Account {
         let coef = Coefficients { ce: 1.0, aux: o.aux, z: o.z_loss };
         let shards = shards(shape);
         let weights = bytes(|| m.layout.zeros::<f32>()).0;
-        let one = bytes(|| m.layout.grads::<f32>()).0;
-        let norm = bytes(|| Norm::<f32>::new(&m.layout)).0;
+        let working = bytes(|| working::<T>(&m.layout)).0;
+        let one = bytes(|| m.layout.grads::<T>()).0;
+        let norm = bytes(|| Norm::<T>::new(&m.layout)).0;
         let all = bytes(|| {
-            Gradient::<f32, B>::new(m, shape, shards, coef, o.recompute)
+            Gradient::<T, B>::new(m, shape, shards, coef, o.recompute)
         });
         let rope = bytes(|| Rope::new(c.head, c.context, c.rope_theta)).0;
         let moments = bytes(|| optimizer(&m.layout)).0;
         let held_out = text.div_ceil(10);
-        let validation =
-            bytes(|| Validation::for_threads(m, held_out, shape.time, threads));
+        let validation = bytes(|| {
+            let (n, time) = (held_out, shape.time);
+            Validation::<B, T>::for_threads(m, n, time, threads)
+        });
         let tokens = 2 * shape.rows() * o.accumulate * size_of::<usize>();
         Self {
             weights,
+            working,
             gradients: shards as u64 * one + norm,
             moments,
             activations: all.0 - shards as u64 * one + rope,
@@ -82,10 +98,11 @@ impl Account {
     }
     /// All of it.
     pub fn total(&self) -> u64 {
-        let Self { weights, gradients, moments, .. } = *self;
+        let Self { weights, working, gradients, moments, .. } = *self;
         let Self { activations, validation, data, .. } = *self;
-        let rest = [gradients, moments, activations, validation, data];
-        rest.into_iter().fold(weights, u64::saturating_add)
+        let all = [weights, working, gradients, moments, activations];
+        let rest = [validation, data];
+        all.into_iter().chain(rest).fold(0, u64::saturating_add)
     }
 }
 /// Whether a size might not even be a number of bytes.

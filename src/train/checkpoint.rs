@@ -13,6 +13,7 @@ use crate::tensors::{self, Tensors, sha256, write_floats};
 use crate::train::data::TextId;
 use crate::train::metrics::Logged;
 use crate::train::options::Options;
+use crate::train::precision::{LossScale, Precision, Scaler};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,7 +28,7 @@ pub const FILE: &str = "training.safetensors";
 pub const RUN: &str = "run.json";
 /// The version of the arithmetic. It rises with every change of the last bits
 /// that the same settings lead to; `tests/arithmetic.rs` notices one.
-pub const ARITHMETIC: u32 = 2;
+pub const ARITHMETIC: u32 = 3;
 
 /// What a run is, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,9 +58,12 @@ pub struct State {
     /// The [`ARITHMETIC`] of the program.
     #[serde(default = "first")]
     pub arithmetic: u32,
-    /// What θ is made of.
+    /// What weights, activations and gradients are stored in; θ here is f32.
     #[serde(default = "f32")]
     pub precision: String,
+    /// How far a loss scale has got that the run finds by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaler: Option<Scaler>,
     /// What `metrics.jsonl` holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Logged>,
@@ -126,6 +130,15 @@ impl State {
         if !(1..=batch).contains(&self.shards) {
             return Err(format!("{batch} sequences, {} shards", self.shards));
         }
+        let dynamic = self.options.loss_scale == LossScale::Dynamic;
+        if self.scaler.is_some() != dynamic {
+            let scale = self.options.loss_scale;
+            return Err(format!(
+                "the loss scale is {scale}, {:?}",
+                self.scaler
+            ));
+        }
+        self.scaler.map_or(Ok(()), |scaler| scaler.check())?;
         Ok(())
     }
     /// Whether two files of a directory are of one run.
@@ -161,17 +174,21 @@ impl State {
             "use a CPU that has that one, with MOE_SIMD={isa}, {other}"
         );
         rule(*isa == here, what, &here, begun(isa), cure)?;
-        // Version 2 changed a z-loss's gradient and the scale of a batch that
-        // is accumulated; without both, version 1 had the same bits.
-        let plain = self.options.z_loss == 0.0 && self.options.accumulate == 1;
-        let same =
-            self.arithmetic == ARITHMETIC || self.arithmetic == 1 && plain;
+        let same = self.arithmetic == ARITHMETIC;
         let what = "the version of the arithmetic";
         let cure = format!("use a program of that version, {other}");
         rule(same, what, ARITHMETIC, begun(&self.arithmetic), cure)?;
-        let (same, what) = (self.precision == "f32", "the precision");
-        let cure = "use a program that has that one";
-        rule(same, what, "f32", begun(&self.precision), cure)
+        self.precision().map(drop)
+    }
+    /// What weights, activations and gradients are stored in.
+    ///
+    /// # Errors
+    /// If this program does not have it.
+    pub fn precision(&self) -> Result<Precision> {
+        self.precision.parse().map_err(|has: String| {
+            let (what, cure) = ("the precision", "use a program that has it");
+            Error::input(what, &self.precision, format!("here {has}"), cure)
+        })
     }
 }
 /// What stands in a `run.json` where its hash will be.
@@ -201,8 +218,9 @@ pub fn write(
     let text = serde_json::to_string(state)?;
     let shape = |&(name, x): &(&str, &[f32])| (name.into(), vec![x.len()]);
     let named: Vec<_> = tensors.iter().map(shape).collect();
-    tensors::write(to, &named, &[("training", &text)], |i, w| {
-        write_floats(w, tensors[i].1)
+    let (meta, dtype) = ([("training", text.as_str())], Dtype::F32);
+    tensors::write(to, dtype, &named, &meta, |i, w| {
+        write_floats(w, dtype, tensors[i].1)
     })
 }
 

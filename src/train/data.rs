@@ -87,7 +87,7 @@ impl Text {
             }
             hash.update(&part[..n]);
             if bytes.len() + n > bytes.capacity() {
-                // Of a stream nobody knows how long it is.
+                // Nobody knows how long a stream is.
                 memory::check(path.display(), bytes.capacity() as u64)?;
             }
             bytes.extend_from_slice(&part[..n]);
@@ -138,11 +138,15 @@ impl Text {
     }
     /// The first 90 %.
     pub fn train(&self) -> &[u8] {
-        &self.bytes[..self.bytes.len() * 9 / 10]
+        &self.bytes[..self.cut()]
     }
     /// The rest, on which nothing is trained.
     pub fn validation(&self) -> &[u8] {
-        &self.bytes[self.bytes.len() * 9 / 10..]
+        &self.bytes[self.cut()..]
+    }
+    /// Where the two meet.
+    fn cut(&self) -> usize {
+        self.bytes.len() - self.bytes.len().div_ceil(10)
     }
     /// Whether a window of `time` bytes, and the byte after it, fits into
     /// both parts.

@@ -4,6 +4,7 @@
 use crate::block::Block;
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, add_to};
+use crate::kernel::wide::{add_wide, in_wide, rows, set, sum};
 use crate::layer::{Context, Layer, Shape, Totals};
 use crate::model::{Acts, Batch, Grads, Model};
 use crate::nn::balance::{balance_backward, router_losses};
@@ -43,7 +44,7 @@ struct Shard<T: Real, B: Layer> {
     rows: Range<usize>,
     a: Acts<T, B>,
     /// The loss summed over these rows.
-    sum: T,
+    sum: T::Wide,
     g: Grads<T, B>,
     dp: ParamGrads<T>,
 }
@@ -79,6 +80,10 @@ pub struct Gradient<T: Real, B: Layer = Block, L: Loss = CrossEntropy> {
     pub share: Vec<Buffer<f64>>,
     /// What the next pass is for.
     pub context: Context,
+    /// What the losses are multiplied by before backward, and with them each
+    /// gradient: 1, or a scale by which those that are stored in 16 bits keep
+    /// their bits (see [`scale`](crate::train::scale)).
+    pub scale: f64,
 }
 
 /// How many shards a batch is cut into: each costs one more |θ| to write and
@@ -128,6 +133,7 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             totals,
             shards,
             context: Context::default(),
+            scale: 1.0,
         }
     }
     /// Cuts batches into another number of shards.
@@ -152,17 +158,23 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
     #[track_caller]
     pub fn losses(
         &mut self, m: &Model<B>, p: &Params<T>, b: Batch,
-    ) -> Losses<T> {
+    ) -> Losses<T::Wide> {
         let (loss, context) = (&self.loss, self.context);
+        let v = m.config.vocab;
         self.shards.par_iter_mut().enumerate().for_each(|(shard, s)| {
             s.a.context = Context { shard, ..context };
             m.forward(p, &b.tokens[s.rows.clone()], &mut s.a);
             let (targets, a) = (&b.targets[s.rows.clone()], &mut s.a);
-            s.sum = loss.forward(&mut a.lse, &a.head.y, targets);
+            let (lse, z) = (&mut a.lse, [rows(&a.head.y, v)]);
+            s.sum = T::Wide::ZERO;
+            in_wide(targets.len(), [], z, |now, [], [z]| {
+                let (lse, targets) = (&mut lse[now.clone()], &targets[now]);
+                s.sum += loss.forward(lse, z, targets);
+            });
         });
         // In the order of the shards, whichever was done first.
-        let sum: T = self.shards.iter().map(|s| s.sum).sum();
-        let (mut aux, mut z) = (T::ZERO, T::ZERO);
+        let sum: T::Wide = self.shards.iter().map(|s| s.sum).sum();
+        let (mut aux, mut z) = (T::Wide::ZERO, T::Wide::ZERO);
         for (l, totals) in self.totals.iter_mut().enumerate() {
             totals.clear();
             self.shards.iter().for_each(|s| totals.add(&s.a.totals[l]));
@@ -170,9 +182,9 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             aux += balance;
             z += squares;
         }
-        let ce = sum / T::of(self.shape.rows() as f64);
+        let ce = sum / T::Wide::of(self.shape.rows() as f64);
         let Coefficients { ce: one, aux: alpha, z: beta } = self.coef;
-        let [one, alpha, beta] = [one, alpha, beta].map(T::of);
+        let [one, alpha, beta] = [one, alpha, beta].map(T::Wide::of);
         let total = one * ce + alpha * aux + beta * z; // eq: loss-total
         Losses { ce, aux, z, total }
     }
@@ -182,8 +194,9 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
     fn backward(
         &mut self, m: &Model<B>, p: &Params<T>, b: Batch, micros: usize,
     ) {
-        let (loss, n) = (&self.loss, self.shape.rows());
-        let share = |c: f64, n: usize| T::of(c) / T::of(n as f64);
+        let (loss, n, v) = (&self.loss, self.shape.rows(), m.config.vocab);
+        let of = T::Wide::of;
+        let share = |c: f64, n: usize| of(c) / of(n as f64) * of(self.scale);
         // total = ce/n + α·balance(count, load) + β·squares/n
         let [dce, dz] =
             [self.coef.ce, self.coef.z].map(|c| share(c, n * micros));
@@ -199,7 +212,11 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             }
             let targets = &b.targets[s.rows.clone()];
             let (dz, z) = (&mut s.g.head.y, &s.a.head.y);
-            loss.backward(dz, z, &s.a.lse, targets, dce);
+            let (outs, ins) = ([set(dz, v)], [rows(z, v)]);
+            in_wide(targets.len(), outs, ins, |now, [dz], [z]| {
+                let (lse, targets) = (&s.a.lse[now.clone()], &targets[now]);
+                loss.backward(dz, z, lse, targets, dce);
+            });
             let tokens = &b.tokens[s.rows.clone()];
             m.backward(p, tokens, &mut s.a, &mut s.g, &mut s.dp);
         });
@@ -216,11 +233,11 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
     #[track_caller]
     pub fn compute(
         &mut self, m: &Model<B>, p: &Params<T>, b: Batch,
-    ) -> (Losses<T>, &ParamGrads<T>) {
+    ) -> (Losses<T::Wide>, &ParamGrads<T>) {
         let rows = self.shape.rows();
         let (len, micros) = (b.tokens.len(), b.tokens.len() / rows);
         assert!(micros > 0 && micros * rows == len, "{len} in {rows}s");
-        let mut sum = [T::ZERO; 4];
+        let mut sum = [T::Wide::ZERO; 4];
         self.share.iter_mut().for_each(|s| s.fill(0.0));
         self.shards.iter_mut().for_each(|s| s.dp.begin());
         let both = b.tokens.chunks(rows).zip(b.targets.chunks(rows));
@@ -238,20 +255,25 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             }
         }
         self.finish(m);
-        let [ce, aux, z, total] = sum.map(|l| l / T::of(micros as f64));
+        let [ce, aux, z, total] = sum.map(|l| l / T::Wide::of(micros as f64));
         (Losses { ce, aux, z, total }, self.grads())
     }
     /// Sums what the shards hold, onto the first, in the order of the shards
     /// and chunk by chunk: the same bits on any number of threads.
     fn finish(&mut self, m: &Model<B>) {
         self.shards.par_iter_mut().for_each(|s| s.dp.finish(&m.layout));
-        let (sum, rest) = self.shards.split_at_mut(1);
-        let chunks = sum[0].dp.data.par_chunks_mut(CHUNK).enumerate();
-        chunks.for_each(|(i, sum)| {
-            let at = i * CHUNK..i * CHUNK + sum.len();
-            for s in &*rest {
-                add_to(sum, &s.dp.data[at.clone()]); // eq: shard-sum
-            }
+        let (first, rest) = self.shards.split_at_mut(1);
+        if rest.is_empty() {
+            return;
+        }
+        let chunks = first[0].dp.data.par_chunks_mut(CHUNK).enumerate();
+        chunks.for_each(|(i, first)| {
+            let at = i * CHUNK..i * CHUNK + first.len();
+            in_wide(1, [sum(first)], [], |_, [sum], []| {
+                for s in &*rest {
+                    add_wide(sum, &s.dp.data[at.clone()]); // eq: shard-sum
+                }
+            });
         });
     }
 }
@@ -268,7 +290,7 @@ fn cut<T: Real, B: Layer>(
         Shard {
             rows: from * shape.time..to * shape.time,
             a: m.acts(part, recompute),
-            sum: T::of(f64::NAN),
+            sum: T::Wide::of(f64::NAN),
             g: m.grads(part),
             dp: m.layout.grads(),
         }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::file::{self, write_atomic};
 use crate::tensors::sha256;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,10 +28,24 @@ pub struct Metrics {
     pub total: f64,
     /// Learning rate.
     pub lr: f64,
-    /// Norm of the whole gradient, before it is clipped.
+    /// Norm of the whole gradient, before it is clipped; NaN, and `null` in
+    /// the file, where it is not finite and the step was skipped.
+    #[serde(deserialize_with = "or_nan")]
     pub grad_norm: f64,
     /// Tokens trained in a second, by the clock; 0 where there is none.
     pub tokens_per_second: f64,
+    /// What the loss was multiplied by for backward, in a run of 16 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// Steps skipped so far, in a run of 16 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<usize>,
+}
+/// A number, or NaN for `null`: JSON has no other way to say it.
+fn or_nan<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// One line of `metrics.jsonl`.

@@ -6,6 +6,8 @@ pub mod data;
 pub mod schedule;
 pub mod gradient;
 pub mod optimizer;
+pub mod precision;
+pub mod muon;
 pub mod validation;
 pub mod options;
 pub mod account;

@@ -1,8 +1,10 @@
 //! Chapter: optimizer. What an optimizer is; clipping; AdamW and its decay groups.
 
+use crate::half::{Bf16, F16};
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{CHUNK, sum_of_squares};
-use crate::params::{Layout, ParamGrads, Params, Role};
+use crate::kernel::wide::{in_wide, rows};
+use crate::params::{Entry, Layout, ParamGrads, Params, Role};
 use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -23,33 +25,39 @@ pub fn clip(norm: f64, max: f64) -> f64 {
 
 /// The norm of a gradient, chunk by chunk: same bits on any number of threads.
 #[derive(Clone, Debug)]
-pub struct Norm<T> {
+pub struct Norm<T: Real> {
     /// ‖g‖² of each chunk of θ.
-    squares: Buffer<T>,
+    squares: Buffer<T::Wide>,
 }
 impl<T: Real> Norm<T> {
     /// Memory for gradients of this layout.
     pub fn new(layout: &Layout) -> Self {
-        Self { squares: Buffer::new(layout.len.div_ceil(CHUNK), T::ZERO) }
+        let chunks = layout.len.div_ceil(CHUNK);
+        Self { squares: Buffer::new(chunks, T::Wide::ZERO) }
     }
     /// ‖g‖ = √Σ gᵢ², over all parameters that are not frozen.
     pub fn norm(&mut self, dp: &ParamGrads<T>) -> f64 {
         let chunks = self.squares.par_iter_mut();
         chunks.zip(dp.data.par_chunks(CHUNK)).for_each(|(s, g)| {
-            *s = sum_of_squares(g);
+            *s = T::Wide::ZERO;
+            in_wide(g.len(), [], [rows(g, 1)], |_, [], [g]| {
+                *s += sum_of_squares(g);
+            });
         });
-        self.squares.iter().sum::<T>().f64().sqrt()
+        self.squares.iter().sum::<T::Wide>().f64().sqrt()
     }
 }
 
 /// One step of an optimizer, as the trainer asks for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// t, the number of the step, counted from 1.
+    /// t, how many steps have moved θ, this one included: the number of the
+    /// training step, less those that were skipped.
     pub t: usize,
     /// η, the learning rate.
     pub lr: f64,
-    /// What the gradient is multiplied by, from [`clip`].
+    /// What the gradient is multiplied by, from [`clip`], and to undo a loss
+    /// scale.
     pub scale: f64,
 }
 /// A rule that moves θ against a gradient.
@@ -97,6 +105,48 @@ pub trait Optimizer<T: Real>: Send {
         Ok(())
     }
 }
+/// An optimizer of f32 that reads gradients which are stored as `G`: each does
+/// of f32. One that shall train in 16 bits says how it reads those.
+pub trait StepFrom<G: Real<Wide = f32>>: Optimizer<f32> {
+    /// [`Optimizer::step`] by such a gradient.
+    fn step_from(&mut self, p: &mut Params<f32>, dp: &ParamGrads<G>, s: Step);
+}
+impl<O: Optimizer<f32>> StepFrom<f32> for O {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<f32>, s: Step,
+    ) {
+        self.step(p, dp, s);
+    }
+}
+/// Which optimizer it is may be decided while the program runs.
+impl<G: Real<Wide = f32>> Optimizer<f32> for Box<dyn StepFrom<G>> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn step(&mut self, p: &mut Params<f32>, dp: &ParamGrads<f32>, s: Step) {
+        (**self).step(p, dp, s);
+    }
+    fn states(&mut self) -> Vec<(&'static str, &mut [f32])> {
+        (**self).states()
+    }
+    fn check(&self) -> Result<(), String> {
+        (**self).check()
+    }
+}
+impl StepFrom<Bf16> for Box<dyn StepFrom<Bf16>> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<Bf16>, s: Step,
+    ) {
+        (**self).step_from(p, dp, s);
+    }
+}
+impl StepFrom<F16> for Box<dyn StepFrom<F16>> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<F16>, s: Step,
+    ) {
+        (**self).step_from(p, dp, s);
+    }
+}
 
 /// The numbers of one [`adamw`] step that all elements share.
 #[derive(Clone, Copy, Debug)]
@@ -141,9 +191,8 @@ pub fn adamw<T: Real>(
 ) {
     let n = p.len();
     assert_eq!([m.len(), v.len(), g.len()], [n; 3], "adamw: m, v, g against p");
-    let t = r.t.try_into().unwrap_or(i32::MAX);
-    // eq: adam-bias-correction
-    let [c1, c2] = [BETA1, BETA2].map(|b| T::of(1.0 / (1.0 - b.powi(t))));
+    let past = |b| T::of(1.0 / (1.0 - libm::pow(b, r.t as f64)));
+    let [c1, c2] = [BETA1, BETA2].map(past); // eq: adam-bias-correction
     let [n1, n2] = [BETA1, BETA2].map(|b| T::of(1.0 - b));
     let [b1, b2, eps] = [BETA1, BETA2, EPS].map(T::of);
     let (keep, lr) = (T::of(1.0 - r.lr * r.decay), T::of(r.lr));
@@ -164,6 +213,17 @@ pub enum Decay {
     Weights,
     /// Every parameter, as the PyTorch reference does.
     All,
+}
+impl Decay {
+    /// How a parameter is treated.
+    pub fn group(self, e: &Entry) -> Group {
+        match e.role {
+            _ if e.frozen => Group::Frozen,
+            Role::Weight | Role::Residual => Group::Decays,
+            _ if self == Decay::All => Group::Decays,
+            Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
+        }
+    }
 }
 
 /// Runs of parameters that an optimizer treats alike, in the order of θ, so
@@ -188,12 +248,7 @@ impl Groups {
     pub fn new(layout: &Layout, which: Decay) -> Self {
         let mut ends: Vec<(usize, Group)> = vec![];
         for e in &layout.entries {
-            let group = match e.role {
-                _ if e.frozen => Group::Frozen,
-                Role::Weight | Role::Residual => Group::Decays,
-                _ if which == Decay::All => Group::Decays,
-                Role::Gain | Role::Bias | Role::Embedding => Group::Keeps,
-            };
+            let group = which.group(e);
             match ends.last_mut() {
                 Some(last) if last.1 == group => last.0 = e.param.range().end,
                 _ => ends.push((e.param.range().end, group)),
@@ -245,6 +300,21 @@ impl<T: Real> Optimizer<T> for AdamW<T> {
         "adamw"
     }
     fn step(&mut self, p: &mut Params<T>, dp: &ParamGrads<T>, s: Step) {
+        self.step_by(p, dp, s, |g, f| f(0..g.len(), g));
+    }
+    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
+        vec![("m", &mut self.m), ("v", &mut self.v)]
+    }
+    fn check(&self) -> Result<(), String> {
+        negative(&self.v)
+    }
+}
+impl<T: Real> AdamW<T> {
+    /// A step by a gradient of which `read` hands on some numbers at a time.
+    fn step_by<G: Real>(
+        &mut self, p: &mut Params<T>, dp: &ParamGrads<G>, s: Step,
+        read: impl Fn(&[G], &mut dyn FnMut(Range<usize>, &[T])) + Sync,
+    ) {
         let Self { m, v, decay, groups } = self;
         (p.data.par_chunks_mut(CHUNK))
             .zip(m.par_chunks_mut(CHUNK))
@@ -258,17 +328,39 @@ impl<T: Real> Optimizer<T> for AdamW<T> {
                     let decays = group == Group::Decays;
                     let decay = if decays { *decay } else { 0.0 };
                     let Step { t, lr, scale } = s;
-                    adamw(p, m, v, g, Rates { lr, decay, scale, t });
+                    let rates = Rates { lr, decay, scale, t };
+                    read(g, &mut |now, g| {
+                        let (p, m) = (&mut p[now.clone()], &mut m[now.clone()]);
+                        adamw(p, m, &mut v[now], g, rates);
+                    });
                 }
             });
     }
-    fn states(&mut self) -> Vec<(&'static str, &mut [T])> {
-        vec![("m", &mut self.m), ("v", &mut self.v)]
+}
+/// What cannot be of a mean square that was read from a file.
+pub(crate) fn negative<T: Real>(v: &[T]) -> Result<(), String> {
+    match v.iter().position(|&v| v < T::ZERO) {
+        Some(at) => Err(format!("v[{at}], a mean square, is negative")),
+        None => Ok(()),
     }
-    fn check(&self) -> Result<(), String> {
-        match self.v.iter().position(|&v| v < T::ZERO) {
-            Some(at) => Err(format!("v[{at}], a mean square, is negative")),
-            None => Ok(()),
-        }
+}
+/// Hands on numbers that are stored.
+pub(crate) fn widened<G: Real<Wide = f32>>(
+    g: &[G], f: &mut dyn FnMut(Range<usize>, &[f32]),
+) {
+    in_wide(g.len(), [], [rows(g, 1)], |now, [], [g]| f(now, g));
+}
+impl StepFrom<Bf16> for AdamW<f32> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<Bf16>, s: Step,
+    ) {
+        self.step_by(p, dp, s, widened);
+    }
+}
+impl StepFrom<F16> for AdamW<f32> {
+    fn step_from(
+        &mut self, p: &mut Params<f32>, dp: &ParamGrads<F16>, s: Step,
+    ) {
+        self.step_by(p, dp, s, widened);
     }
 }

@@ -4,7 +4,8 @@ use crate::config::{Config, in_f32};
 use crate::error::{Result, rule};
 use crate::layer::Shape;
 use crate::tokens::BYTES;
-use crate::train::schedule::Schedule;
+use crate::train::precision::{LossScale, Precision};
+use crate::train::schedule::{Kind, Schedule};
 use serde::{Deserialize, Serialize};
 
 /// The settings of a run: with the config and the text, they decide every
@@ -40,6 +41,22 @@ pub struct Options {
     /// λ, the decay of the weights of linear maps.
     #[serde(default = "decay")]
     pub decay: f64,
+    /// What the loss is multiplied by for backward.
+    #[serde(default = "unscaled")]
+    pub loss_scale: LossScale,
+    /// What `model.safetensors` stores θ in; the checkpoint has f32.
+    #[serde(default)]
+    pub save_precision: Precision,
+    /// How the learning rate falls.
+    #[serde(default = "schedule")]
+    pub schedule: Kind,
+    /// The share of the steps in which it falls, if it is constant before.
+    #[serde(default = "cooldown")]
+    pub cooldown: f64,
+    /// The highest learning rate of the matrices that
+    /// [`Muon`](crate::train::muon::Muon) moves, if it does.
+    #[serde(default = "muon_lr")]
+    pub muon_lr: f64,
 }
 // What runs had before these could be set.
 fn clip() -> f64 {
@@ -47,6 +64,19 @@ fn clip() -> f64 {
 }
 fn decay() -> f64 {
     0.1
+}
+fn unscaled() -> LossScale {
+    LossScale::Fixed(1.0)
+}
+fn schedule() -> Kind {
+    Kind::Cosine
+}
+// The usual values.
+fn cooldown() -> f64 {
+    0.2
+}
+fn muon_lr() -> f64 {
+    0.02
 }
 impl Default for Options {
     fn default() -> Self {
@@ -64,6 +94,11 @@ impl Default for Options {
             save_every: 200,
             clip: clip(),
             decay: decay(),
+            loss_scale: unscaled(),
+            save_precision: Precision::F32,
+            schedule: schedule(),
+            cooldown: cooldown(),
+            muon_lr: muon_lr(),
         }
     }
 }
@@ -71,9 +106,17 @@ impl Options {
     /// The learning rates: a tenth of the steps, but at most 100, go up.
     ///
     /// # Errors
-    /// If the learning rate is not a positive number.
+    /// If the learning rate is not a positive number, or the cooldown begins in
+    /// the warm-up.
     pub fn schedule(&self) -> Result<Schedule> {
-        Schedule::new(self.lr, 100.min(self.steps / 10), self.steps)
+        let s = Schedule::new(self.lr, 100.min(self.steps / 10), self.steps)?;
+        match self.schedule {
+            Kind::Cosine => Ok(s),
+            Kind::Wsd => {
+                let steps = self.cooldown * self.steps as f64;
+                s.stable(steps.round().max(1.0) as usize)
+            }
+        }
     }
     /// One micro-batch.
     pub fn shape(&self) -> Shape {
@@ -97,7 +140,15 @@ impl Options {
             rule(n > 0, flag, n, "it counts from 1", cure)?;
             rule(n < 1 << 31, flag, n, "that is more than any run", cure)?;
         }
+        let valid = self.cooldown > 0.0 && self.cooldown <= 1.0;
+        let share = "it is a share of the steps, more than 0 and at most 1";
+        let cure = "try 0.2";
+        rule(valid, "--cooldown", self.cooldown, share, cure)?;
         self.schedule()?;
+        let (valid, cure) = (self.muon_lr > 0.0, "try 0.02");
+        let valid = valid && self.muon_lr.is_finite();
+        let rate = "a learning rate is a positive number";
+        rule(valid, "--muon-lr", self.muon_lr, rate, cure)?;
         for (flag, x) in [("--aux", self.aux), ("--z-loss", self.z_loss)] {
             let (valid, cure) = (in_f32(x), "0 switches it off");
             let coefficient = "a coefficient is a number from 0 on, in f32";
@@ -116,6 +167,16 @@ impl Options {
             self.lr * self.decay
         );
         rule(valid, "--decay", self.decay, shrinks, cure)?;
+        if let LossScale::Fixed(scale) = self.loss_scale {
+            let valid = scale > 0.0 && in_f32(scale) && scale as f32 > 0.0;
+            let positive = "a scale is a positive number, in f32";
+            let cure = "give a power of 2, or dynamic";
+            rule(valid, "--loss-scale", scale, positive, cure)?;
+        }
+        let valid = self.save_precision != Precision::F16;
+        let cure = "give f32 or bf16";
+        let range = "a weight may be beyond its range";
+        rule(valid, "--save-precision", self.save_precision, range, cure)?;
         let (v, context) = (config.vocab, config.context);
         let bytes = "a token is a byte, so there have to be at least 256";
         let cure = "take another config or preset";

@@ -1,13 +1,37 @@
-//! Chapter: optimizer. The learning rate: up in a line, down in a cosine.
+//! Chapter: optimizer. The learning rate: up in a line, down in a cosine or at
+//! the end.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rule};
+use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
+use std::str::FromStr;
+
+/// How the rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Half a cosine, from the first step after the warm-up to the last.
+    Cosine,
+    /// Not before the cooldown: warm-up, stable, decay.
+    Wsd,
+}
+impl FromStr for Kind {
+    type Err = String;
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "cosine" => Ok(Self::Cosine),
+            "wsd" => Ok(Self::Wsd),
+            _ => Err("it is cosine or wsd".into()),
+        }
+    }
+}
 
 /// The learning rate of each step.
 ///
 /// ηₙ = η·n/W for n ≤ W; then from η down to η/10 at the last step,
 /// ηₙ = η/10 + (η − η/10)·(1 + cos(π·(n − W)/(S − W)))/2.
 /// Source: Loshchilov & Hutter 2017 (SGDR), eq. 5, without restarts.
+/// [`Schedule::stable`] is the other kind.
 ///
 /// ```
 /// use moe_by_hand::train::schedule::Schedule;
@@ -24,6 +48,8 @@ pub struct Schedule {
     max: f64,
     warmup: usize,
     steps: usize,
+    /// C, where the rate falls in the last C steps only.
+    cooldown: Option<usize>,
 }
 impl Schedule {
     /// η, W and S: the highest rate, the steps of warm-up, all steps.
@@ -43,7 +69,34 @@ impl Schedule {
                 "take more steps",
             ));
         }
-        Ok(Self { max, warmup, steps })
+        Ok(Self { max, warmup, steps, cooldown: None })
+    }
+    /// The same rates up to the last `cooldown` steps, constant from the end of
+    /// the warm-up on; then ηₙ = η·(1 − √((n − (S − C))/C)), which ends at 0.
+    ///
+    /// What was trained up to there can be trained longer: only the cooldown
+    /// depends on S.
+    /// Source: Hu et al. 2024; this form, Hägele et al. 2024.
+    ///
+    /// # Errors
+    /// If there are no such steps after the warm-up.
+    ///
+    /// ```
+    /// use moe_by_hand::train::schedule::Schedule;
+    /// let s = Schedule::new(1.0, 10, 100).unwrap().stable(40).unwrap();
+    /// let rates = [5, 10, 60, 70, 100].map(|n| s.rate(n));
+    /// assert_eq!(rates, [0.5, 1.0, 1.0, 0.5, 0.0]);
+    /// ```
+    pub fn stable(self, cooldown: usize) -> Result<Self> {
+        let most = self.steps - self.warmup;
+        rule(
+            (1..=most).contains(&cooldown),
+            "the cooldown",
+            format!("{cooldown} steps"),
+            format!("it is 1 to the {most} steps after the warm-up"),
+            "change --cooldown or --steps",
+        )?;
+        Ok(Self { cooldown: Some(cooldown), ..self })
     }
     /// ηₙ for step n, counted from 1; past the last step, the last rate, and
     /// before the first, 0.
@@ -52,9 +105,14 @@ impl Schedule {
             let w = self.warmup.max(1) as f64;
             return self.max * n as f64 / w; // eq: lr-warmup
         }
+        if let Some(cooldown) = self.cooldown {
+            let past = n.saturating_sub(self.steps - cooldown).min(cooldown);
+            let share = past as f64 / cooldown as f64;
+            return self.max * (1.0 - share.sqrt()); // eq: lr-wsd
+        }
         let fallen = (n - self.warmup) as f64;
         let t = (fallen / (self.steps - self.warmup) as f64).min(1.0);
         let min = 0.1 * self.max;
-        min + (self.max - min) * (1.0 + (PI * t).cos()) / 2.0 // eq: lr-cosine
+        min + (self.max - min) * (1.0 + libm::cos(PI * t)) / 2.0 // eq: lr-cosine
     }
 }

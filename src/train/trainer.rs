@@ -16,8 +16,13 @@ use crate::train::checkpoint::{
 use crate::train::data::{Text, draw};
 use crate::train::gradient::{Coefficients, Gradient, shards};
 use crate::train::metrics::{Logged, Metrics};
-use crate::train::optimizer::{AdamW, Decay, Norm, Optimizer, Step, clip};
+use crate::train::optimizer::{
+    AdamW, Decay, Norm, Optimizer, Step, StepFrom, clip,
+};
 use crate::train::options::Options;
+use crate::train::precision::{
+    LOW, LossScale, Precision, Scaler, Stored, round, working,
+};
 use crate::train::schedule::Schedule;
 use crate::train::validation::Validation;
 use serde_json::{Value, json};
@@ -49,57 +54,62 @@ pub struct Trainer<
     B: Layer = Block,
     O: Optimizer<f32> = AdamW<f32>,
     L: Loss = CrossEntropy,
+    T: Stored = f32,
 > {
     /// What is trained.
     pub model: Model<B>,
     /// θ
     pub params: Params<f32>,
+    /// θ as the passes read it, rounded anew for each; empty where that is θ.
+    working: Params<T>,
     options: Options,
     text: Text,
     schedule: Schedule,
     optimizer: O,
-    norm: Norm<f32>,
-    gradient: Gradient<f32, B, L>,
+    norm: Norm<T>,
+    gradient: Gradient<T, B, L>,
+    /// The scale of the loss, if the run finds it by itself.
+    scaler: Option<Scaler>,
     shards: usize,
     /// Steps done.
     done: usize,
     /// The tokens of all micro-batches of a step, and what follows each.
     tokens: Buffer<usize>,
     targets: Buffer<usize>,
-    validation: Validation<B>,
+    validation: Validation<B, T>,
     /// What checkpoints say of `metrics.jsonl`: set by who writes it, and
     /// restored with the rest.
     pub log: Option<Logged>,
-    hook: Option<Hook<B, L>>,
+    hook: Option<Hook<B, L, T>>,
 }
 /// What runs after each step: see [`Trainer::after_step`].
-type Hook<B, L> = Box<dyn FnMut(AfterStep<B, L>) + Send>;
+type Hook<B, L, T> = Box<dyn FnMut(AfterStep<B, L, T>) + Send>;
 /// What can be seen, and changed, after a step.
-pub struct AfterStep<'a, B: Layer, L: Loss> {
+pub struct AfterStep<'a, B: Layer, L: Loss, T: Stored = f32> {
     /// The number of the step, counted from 1.
     pub step: usize,
     /// What is trained.
     pub model: &'a Model<B>,
     /// θ, already moved; what is written here is trained, and saved.
     pub params: &'a mut Params<f32>,
-    gradient: &'a Gradient<f32, B, L>,
+    gradient: &'a Gradient<T, B, L>,
 }
-impl<B: Layer, L: Loss> AfterStep<'_, B, L> {
+impl<B: Layer, L: Loss, T: Stored> AfterStep<'_, B, L, T> {
     /// The share of each expert in the choices of the step, layer by layer:
     /// E numbers for each that sum to 1.
     pub fn load(&self) -> impl Iterator<Item = &[f64]> {
         self.gradient.share.iter().map(|share| &**share)
     }
     /// The second output of each block over the step's last micro-batch.
-    pub fn totals(&self) -> &[Totals<f32>] {
+    pub fn totals(&self) -> &[Totals<T>] {
         &self.gradient.totals
     }
     /// The activations of the step's last micro-batch, shard by shard.
-    pub fn acts(&self) -> impl Iterator<Item = &Acts<f32, B>> {
+    pub fn acts(&self) -> impl Iterator<Item = &Acts<T, B>> {
         self.gradient.acts()
     }
-    /// The gradient that moved θ, before it was clipped.
-    pub fn grads(&self) -> &ParamGrads<f32> {
+    /// The gradient that moved θ, before it was clipped; times the loss scale.
+    pub fn grads(&self) -> &ParamGrads<T> {
         self.gradient.grads()
     }
 }
@@ -147,6 +157,34 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// # Errors
     /// If a setting breaks a rule.
     pub fn with(
+        model: Model<B>, text: Text, options: Options, optimizer: O, loss: L,
+    ) -> Result<Self> {
+        Self::stored(model, text, options, optimizer, loss)
+    }
+}
+impl<B: Layer, O: Optimizer<f32>, L: Loss, T: Stored> Trainer<B, O, L, T> {
+    /// [`Trainer::with`] that stores weights, activations and gradients in
+    /// numbers of type `T`.
+    ///
+    /// ```no_run
+    /// # use moe_by_hand::{config::Config, model::Model};
+    /// # use moe_by_hand::train::optimizer::{AdamW, Decay};
+    /// # use moe_by_hand::train::{data::Text, options::Options};
+    /// use moe_by_hand::{half::F16, nn::loss::CrossEntropy};
+    /// use moe_by_hand::train::{precision::LossScale, trainer::Trainer};
+    /// # let model = Model::new(Config::preset("bytes")?)?;
+    /// # let text = Text::new(vec![]);
+    /// let loss_scale = LossScale::Dynamic;
+    /// let options = Options { loss_scale, ..Options::default() };
+    /// let adam = AdamW::new(&model.layout, 0.1, Decay::Weights);
+    /// let mut t = Trainer::<_, _, _, F16>::stored(
+    ///     model, text, options, adam, CrossEntropy)?;
+    /// # moe_by_hand::error::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a setting breaks a rule.
+    pub fn stored(
         mut model: Model<B>, text: Text, options: Options, optimizer: O,
         loss: L,
     ) -> Result<Self> {
@@ -165,13 +203,23 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             params: model.init(options.seed),
             schedule: options.schedule()?,
             optimizer,
+            working: working(&model.layout),
             norm: Norm::new(&model.layout),
             gradient,
+            scaler: match options.loss_scale {
+                LossScale::Dynamic => Some(Scaler::default()),
+                LossScale::Fixed(_) => None,
+            },
             shards,
             done: 0,
             tokens: Buffer::new(rows, 0),
             targets: Buffer::new(rows, 0),
-            validation: Validation::new(&model, n, shape.time),
+            validation: Validation::for_threads(
+                &model,
+                n,
+                shape.time,
+                rayon::current_num_threads(),
+            ),
             log: None,
             hook: None,
             model,
@@ -213,6 +261,7 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             return damaged("the checkpoint", format!("damaged ({why})"));
         }
         (self.done, self.log) = (state.step, state.log);
+        self.scaler = state.scaler;
         Ok(())
     }
     /// Becomes the run that a [`State`] describes, before its first step.
@@ -222,6 +271,9 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     pub fn adopt(&mut self, state: &State) -> Result<()> {
         let of_run = [&self.options, &state.options].map(|o| json!(o));
         let cure = "leave the option out, or begin a new run";
+        let (precision, saved) = (T::PRECISION, state.precision()?);
+        let begun = format!("the run was begun with {saved}");
+        rule(precision == saved, "--precision", precision, begun, cure)?;
         check_same("--", &of_run[0], &of_run[1], cure)?;
         let given = as_json(&self.model.config);
         let cure = "leave --preset and --config out, or begin a new run";
@@ -249,7 +301,8 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
         Ok(())
     }
     /// Runs `hook` after each step, when θ has moved: to see activations,
-    /// loads and gradients, or to move parameters by a rule of their own.
+    /// loads and gradients, or to move parameters by a rule of their own. It
+    /// does not run after a step that a loss scale skips.
     ///
     /// Parameters that a gradient shall not move, such as a bias that keeps
     /// experts busy, are frozen by [`Layout::freeze`]; a checkpoint holds them
@@ -270,7 +323,7 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// # moe_by_hand::error::Result::Ok(())
     /// ```
     pub fn after_step(
-        &mut self, hook: impl FnMut(AfterStep<B, L>) + Send + 'static,
+        &mut self, hook: impl FnMut(AfterStep<B, L, T>) + Send + 'static,
     ) {
         self.hook = Some(Box::new(hook));
     }
@@ -286,7 +339,8 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             layout: Some(layout_id(&self.model.layout)),
             isa: Some(Isa::current().to_string()),
             arithmetic: ARITHMETIC,
-            precision: "f32".into(),
+            precision: T::PRECISION.to_string(),
+            scaler: self.scaler,
             log: self.log.clone(),
             begun: None,
         }
@@ -312,10 +366,17 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
     /// One step: draws its micro-batches, computes the gradient of their mean
     /// loss, and moves θ.
     ///
+    /// With a dynamic loss scale, a step whose gradient is not finite is
+    /// skipped: it counts as a step of the run, with its batch and its place in
+    /// the schedule, and moves neither θ nor anything of the optimizer's.
+    ///
     /// # Errors
-    /// If the loss or the gradient is not finite; θ is then as it was. If all
-    /// steps are done.
-    pub fn step(&mut self) -> Result<Metrics> {
+    /// If the loss or the gradient is not finite; θ is then as it was. If the
+    /// loss scale stays below 1. If all steps are done.
+    pub fn step(&mut self) -> Result<Metrics>
+    where
+        O: StepFrom<T>,
+    {
         // A page's target has no clock: asking it would panic.
         let page = cfg!(all(target_arch = "wasm32", target_os = "unknown"));
         let start = (!page).then(Instant::now);
@@ -330,23 +391,44 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
         let seed = self.options.seed;
         self.gradient.context =
             Context { training: true, seed, step, ..Context::default() };
+        let loss_scale = self.loss_scale();
+        self.gradient.scale = loss_scale;
         let (model, params) = (&self.model, &mut self.params);
-        let (l, dp) = self.gradient.compute(model, params, batch);
+        round(&mut self.working, params);
+        let working = T::working(params, &self.working);
+        let (l, dp) = self.gradient.compute(model, working, batch);
         let diverged = |loss| Err(Error::Diverged { step, loss });
         let total = l.total.into();
         if !f64::is_finite(total) {
             return diverged(total);
         }
-        let grad_norm = self.norm.norm(dp);
-        if !grad_norm.is_finite() {
-            return diverged(grad_norm);
+        let grad_norm = self.norm.norm(dp) / loss_scale;
+        let finite = grad_norm.is_finite();
+        let stored = T::PRECISION != Precision::F32;
+        let scale = loss_scale;
+        match &mut self.scaler {
+            None if !finite && !stored => return diverged(grad_norm),
+            None if !finite => {
+                return Err(Error::Overflow { step, scale, low: 0 });
+            }
+            None => {}
+            Some(scaler) => scaler.update(finite),
         }
-        let (lr, scale) =
-            (self.schedule.rate(step), clip(grad_norm, self.options.clip));
-        self.optimizer.step(params, dp, Step { t: step, lr, scale });
+        let lr = self.schedule.rate(step);
+        let (skipped, low) =
+            self.scaler.map_or((0, 0), |scaler| (scaler.skipped, scaler.low));
+        if finite {
+            // The gradient is that of the scaled loss, its norm is not.
+            let scale = clip(grad_norm, self.options.clip) / loss_scale;
+            let t = step - skipped;
+            self.optimizer.step_from(params, dp, Step { t, lr, scale });
+        }
         self.done = step;
-        if let Some(hook) = &mut self.hook {
+        if let (true, Some(hook)) = (finite, &mut self.hook) {
             hook(AfterStep { step, model, params, gradient: &self.gradient });
+        }
+        if low >= LOW {
+            return Err(Error::Overflow { step, scale, low });
         }
         let seconds = start.map(|s| s.elapsed().as_secs_f64());
         let tokens = self.tokens.len() as f64;
@@ -359,8 +441,10 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             z,
             total,
             lr,
-            grad_norm,
+            grad_norm: if finite { grad_norm } else { f64::NAN },
             tokens_per_second,
+            scale: stored.then_some(loss_scale),
+            skipped: stored.then_some(skipped),
         })
     }
     fn draw(&mut self, step: usize) {
@@ -371,7 +455,15 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
             draw(x, y, self.text.train(), shape, seed, step, micro);
         }
     }
-    /// Mean cross-entropy on the validation text, in nats for each byte.
+    /// What the next step multiplies the loss by for backward.
+    pub fn loss_scale(&self) -> f64 {
+        match self.options.loss_scale {
+            LossScale::Fixed(scale) => scale,
+            LossScale::Dynamic => self.scaler.unwrap_or_default().scale,
+        }
+    }
+    /// Mean cross-entropy on the validation text, in nats for each byte, in
+    /// the precision of the run.
     pub fn validate(&mut self) -> f64 {
         self.validate_while(|_| true).expect("it was not stopped")
     }
@@ -381,7 +473,9 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss> Trainer<B, O, L> {
         &mut self, go_on: impl Fn(usize) -> bool + Sync,
     ) -> Option<f64> {
         let text = self.text.validation();
-        self.validation.loss(&self.model, &self.params, text, go_on)
+        round(&mut self.working, &self.params);
+        let working = T::working(&self.params, &self.working);
+        self.validation.loss(&self.model, working, text, go_on)
     }
     /// The share of each expert in the choices of the last step, layer by
     /// layer: E numbers for each that sum to 1.

@@ -2,10 +2,12 @@
 
 use crate::block::Block;
 use crate::kernel::simd::Buffer;
+use crate::kernel::wide::{in_wide, rows};
 use crate::layer::{Layer, Shape};
 use crate::model::{Acts, Model};
 use crate::nn::loss::cross_entropy_forward;
 use crate::params::Params;
+use crate::real::Real;
 use crate::train::data::window;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,18 +20,18 @@ const ROWS: usize = 512;
 /// The windows go through the model in chunks of a fixed size, and each
 /// window's loss has a place of its own, so that the sum has one order and
 /// the mean the same bits on any number of threads.
-pub struct Validation<B: Layer = Block> {
+pub struct Validation<B: Layer = Block, T: Real = f32> {
     /// One chunk of windows.
     shape: Shape,
     /// One for each thread.
-    slots: Vec<Slot<B>>,
+    slots: Vec<Slot<B, T>>,
     /// Summed cross-entropy of each window.
     sums: Buffer<f64>,
 }
-struct Slot<B: Layer> {
+struct Slot<B: Layer, T: Real> {
     tokens: Buffer<usize>,
     targets: Buffer<usize>,
-    a: Acts<f32, B>,
+    a: Acts<T, B>,
 }
 
 /// How many windows of `time` bytes a text of `n` bytes has: ⌊(n − 1)/T⌋,
@@ -57,7 +59,9 @@ impl<B: Layer> Validation<B> {
     pub fn new(m: &Model<B>, n: usize, time: usize) -> Self {
         Self::for_threads(m, n, time, rayon::current_num_threads())
     }
-    /// [`Validation::new`] for so many threads.
+}
+impl<B: Layer, T: Real> Validation<B, T> {
+    /// [`Validation::new`] for so many threads, and numbers of any kind.
     pub fn for_threads(
         m: &Model<B>, n: usize, time: usize, threads: usize,
     ) -> Self {
@@ -83,7 +87,7 @@ impl<B: Layer> Validation<B> {
     /// If the text has no more bytes than one window.
     #[track_caller]
     pub fn loss(
-        &mut self, m: &Model<B>, p: &Params<f32>, text: &[u8],
+        &mut self, m: &Model<B>, p: &Params<T>, text: &[u8],
         go_on: impl Fn(usize) -> bool + Sync,
     ) -> Option<f64> {
         let Shape { batch, time } = self.shape;
@@ -107,18 +111,18 @@ impl<B: Layer> Validation<B> {
         whole.then(|| sum / (count * time) as f64)
     }
 }
-impl<B: Layer> Slot<B> {
+impl<B: Layer, T: Real> Slot<B, T> {
     /// Sets sums to the losses of the text's first windows. The last chunk
     /// may have fewer than there is room for: what stands in the other rows
     /// does not matter, because no sequence sees another.
     fn losses(
-        &mut self, m: &Model<B>, p: &Params<f32>, text: &[u8],
-        sums: &mut [f64], time: usize,
+        &mut self, m: &Model<B>, p: &Params<T>, text: &[u8], sums: &mut [f64],
+        time: usize,
     ) {
         let Self { tokens, targets, a } = self;
-        let rows = tokens.chunks_exact_mut(time);
-        let rows = rows.zip(targets.chunks_exact_mut(time));
-        for (i, (x, y)) in rows.enumerate().take(sums.len()) {
+        let each = tokens.chunks_exact_mut(time);
+        let each = each.zip(targets.chunks_exact_mut(time));
+        for (i, (x, y)) in each.enumerate().take(sums.len()) {
             window(x, y, &text[i * time..]);
         }
         m.forward(p, tokens, a);
@@ -127,7 +131,12 @@ impl<B: Layer> Slot<B> {
             let at = i * time..(i + 1) * time;
             let z = &a.head.y[at.start * v..at.end * v];
             let lse = &mut a.lse[at.clone()];
-            *sum = cross_entropy_forward(lse, z, &targets[at]).into();
+            let targets = &targets[at];
+            *sum = 0.0;
+            in_wide(time, [], [rows(z, v)], |now, [], [z]| {
+                let (lse, targets) = (&mut lse[now.clone()], &targets[now]);
+                *sum += cross_entropy_forward(lse, z, targets).f64();
+            });
         }
     }
 }

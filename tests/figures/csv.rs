@@ -20,7 +20,7 @@ impl Csv {
         Self::new(name, "chart", title, alt).with("x", x).with("y", y)
     }
     /// Boxes and arrows on a paper 360 wide, y downward.
-    #[allow(dead_code, reason = "five_bugs has none")]
+    #[allow(dead_code, reason = "five_bugs and ulps have none")]
     pub(crate) fn drawing(name: &'static str, title: &str, alt: &str) -> Self {
         Self::new(name, "drawing", title, alt)
     }
@@ -35,6 +35,7 @@ impl Csv {
         self
     }
     /// What was trained on.
+    #[allow(dead_code, reason = "ulps has none")]
     pub(crate) fn of(self, text: &Text) -> Self {
         let (bytes, sha) = (text.id.bytes, &text.id.sha256);
         self.with("text", &format!("{bytes} bytes, SHA-256 {sha}"))
@@ -64,6 +65,7 @@ impl Csv {
     }
 }
 /// Four digits, whatever the size.
+#[allow(dead_code, reason = "ulps has none")]
 pub(crate) fn short(v: f64) -> String {
     let digits = 3 - v.abs().log10().floor().clamp(-4.0, 3.0) as i32;
     match v.abs() {

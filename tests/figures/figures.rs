@@ -43,6 +43,8 @@ const FIGURES: &[(&str, Make)] = &[
     ("difference-error", Rounded(plots::difference_error)),
     ("strides", Exact(drawings::strides)),
     ("loop-orders", Exact(drawings::loop_orders)),
+    ("exp-polynomial", Exact(plots::exp_polynomial)),
+    ("rsqrt-newton", Exact(plots::rsqrt_newton)),
     ("softmax-simplex", Exact(drawings::softmax_simplex)),
     ("silu", Exact(plots::silu)),
     ("stream-rms", Exact(plots::stream_rms)),
@@ -55,6 +57,7 @@ const FIGURES: &[(&str, Make)] = &[
     ("rope-clock", Exact(plots::rope_clock)),
     ("router-topk", Exact(drawings::router_topk)),
     ("moe-dispatch", Exact(drawings::moe_dispatch)),
+    ("newton-schulz", Exact(plots::newton_schulz)),
     ("balance-load", Trained(plots::balance_load)),
 ];
 

@@ -70,7 +70,7 @@ impl Net {
         let model = Model::with_blocks(config(), build).unwrap();
         Self { model, coef, slips: slips.to_vec() }
     }
-    /// Of a size at which every path matters.
+    /// A model of a size at which every path matters.
     pub(crate) fn params(&self) -> Params<f64> {
         let mut p = self.model.layout.zeros();
         for e in &self.model.layout.entries {
@@ -95,7 +95,7 @@ impl Net {
         let losses = gradient.losses(&self.model, p, BATCH);
         let chosen = |a: &TwinActs<T>| a.choice.to_vec();
         let choices = gradient.acts().flat_map(|a| a.blocks.iter().map(chosen));
-        (losses.total, choices.collect::<Vec<_>>().concat())
+        (T::nearest(losses.total), choices.collect::<Vec<_>>().concat())
     }
     /// The model's backward, line by line as in the library.
     pub(crate) fn gradient<T: Real>(
@@ -105,7 +105,8 @@ impl Net {
         let (m, n, d) = (&self.model, SHAPE.rows(), self.model.config.hidden);
         let mut a = m.acts(SHAPE, false);
         m.forward(p, &TOKENS, &mut a);
-        CrossEntropy.forward(&mut a.lse, &a.head.y, &TARGETS);
+        let mut lse = vec![T::ZERO; n];
+        CrossEntropy.forward(&mut lse, &a.head.y, &TARGETS);
         let mut dp = m.layout.grads();
         let (mut dz, mut du) = (m.head.acts(SHAPE), m.norm.acts(SHAPE));
         let mut dx = vec![T::of(f64::NAN); n * d];
@@ -116,7 +117,7 @@ impl Net {
             targets.rotate_left(1);
         }
         let dce = scale * T::of(self.coef.ce) * mean;
-        cross_entropy_backward(&mut dz.y, &a.head.y, &a.lse, &targets, dce);
+        cross_entropy_backward(&mut dz.y, &a.head.y, &lse, &targets, dce);
         let nd = n * d;
         let last = &a.stream[m.blocks.len() * nd..];
         let u = if is(HeadStale) { last } else { &a.norm.y };
@@ -137,12 +138,12 @@ impl Net {
             Twin::y(&mut g).copy_from_slice(&dx);
             let to = Twin::totals(&mut g).unwrap();
             let (count, aux) =
-                (&a.totals[l].count, scale * T::of(self.coef.aux));
+                (&a.totals[l].count, (scale * T::of(self.coef.aux)).wide());
             balance_backward(&mut to.load, count, n, k, aux);
             if is(AuxOverN) {
-                to.load.iter_mut().for_each(|d| *d *= rows);
+                to.load.iter_mut().for_each(|d| *d *= rows.wide());
             }
-            to.squares = scale * T::of(self.coef.z) / rows;
+            to.squares = (scale * T::of(self.coef.z) / rows).wide();
             let block = &m.blocks[l];
             block.backward(p, x, &a.blocks[l], &mut g, &mut dx, &mut dp);
         }

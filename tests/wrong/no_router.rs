@@ -29,7 +29,7 @@ struct Args {
     /// Steps in all
     #[arg(long, value_name = "N", default_value_t = 2000)]
     steps: usize,
-    /// Of the first weights and of the batches
+    /// The seed of the first weights and of the batches
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Changes the speed, and no bit of the result [default: one per core]

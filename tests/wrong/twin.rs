@@ -82,13 +82,13 @@ pub(crate) struct Twin {
     /// w1, w3, w2 of each expert.
     experts: Vec<[Param; 3]>,
     rope: Arc<Rope>,
-    /// Of another base.
+    /// A table of another base.
     ntk: Arc<Rope>,
     wrong: Vec<Mistake>,
 }
 /// What [`Twin`] keeps; names as in the library.
 #[derive(Clone, Debug)]
-pub(crate) struct TwinActs<T> {
+pub(crate) struct TwinActs<T: Real> {
     shape: Shape,
     /// norm1(x), and 1/rms: [n, d], [n]
     u1: Buffer<T>,
@@ -354,8 +354,9 @@ impl Twin {
         if is(RouterCut) {
             return g.u2.fill(T::ZERO);
         }
-        let mut dload = g.totals.load.to_vec();
-        let mut dsquares = g.totals.squares;
+        let mut dload = vec![T::ZERO; e];
+        T::narrow(&mut dload, &g.totals.load);
+        let mut dsquares = T::nearest(g.totals.squares);
         if is(AuxTimesK) {
             dload.iter_mut().for_each(|d| *d *= T::of(k as f64));
         }
@@ -473,8 +474,9 @@ impl Layer for Twin {
             a.lse[t] = softmax_forward(prob);
             top_k(choice, prob);
             renormalize_forward(&mut a.weight[of_k], prob, choice);
-            add_to(&mut a.totals.load, prob);
-            a.totals.squares += a.lse[t] * a.lse[t];
+            let sums = a.totals.load.iter_mut().zip(&*prob);
+            sums.for_each(|(sum, p)| *sum += p.wide());
+            a.totals.squares += (a.lse[t] * a.lse[t]).wide();
             choice.iter().for_each(|&e| a.totals.count[e] += 1);
         }
         let count = &a.totals.count;

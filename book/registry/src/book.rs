@@ -130,7 +130,7 @@ fn in_chapter(file: &str, text: &str, found: &mut Vec<Directive>) {
 pub struct Call<'a> {
     /// What it asks for: `eq`.
     pub verb: &'a str,
-    /// Of what: the rest, without blanks around; may be empty.
+    /// What it is about: the rest, without blanks around; may be empty.
     pub argument: &'a str,
     /// The line, from 1.
     pub line: usize,

@@ -1,6 +1,7 @@
 //! Chapter: sampling. `moe generate`.
 
 use crate::output::{note, show};
+use crate::shipped;
 use moe_by_hand::error::{Error, Result};
 use moe_by_hand::generate::{Decoder, Sampler, Stop, generate};
 use moe_by_hand::rng::Rng;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 const EXAMPLES: &str = "\
 Examples:
+  moe generate --prompt 'ROMEO:'              the model that moe comes with
   moe generate --model runs/bytes-001 --prompt 'To be'
   moe generate --model runs/bytes-001 --prompt 'To be' --greedy --max-tokens 50
   moe generate --model runs/bytes-001 --prompt 'To be' --top-p 0.9 --seed 7
@@ -21,9 +23,10 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Directory with config.json and model.safetensors
+    /// Directory with config.json and model.safetensors [default: the small
+    /// model that is part of the command]
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// What to continue; each byte of it is a token
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     #[arg(required_unless_present = "tokens")]
@@ -62,7 +65,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let temperature = if args.greedy { 0.0 } else { args.temperature };
     let mut sampler = Sampler::new(temperature, args.top_k, args.top_p)?;
-    let (model, p) = hf::load::<f32>(&args.model)?;
+    let (model, p) = match &args.model {
+        Some(dir) => hf::load::<f32>(dir)?,
+        None => shipped::load()?,
+    };
     let context = model.config.context;
     let window = args.window.unwrap_or(context);
     if window == 0 {
@@ -77,7 +83,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             (tokens, shown.join(" "))
         }
         (None, prompt) => {
-            hf::check_bytes(&args.model, model.config.vocab)?;
+            if let Some(dir) = &args.model {
+                hf::check_bytes(dir, model.config.vocab)?;
+            }
             let prompt = prompt.unwrap_or_default();
             (encode(&prompt), prompt)
         }
@@ -88,9 +96,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     // it is known to be a good one.
     let (mut next, mut text) = (begin_with, Characters::default());
     let (mut made, mut shown, begin) = (0, Ok(true), Instant::now());
-    let max = args.max_tokens;
+    let (max, unnamed) = (args.max_tokens, args.model.is_none());
     let rest = |token: usize| {
         made += 1;
+        if unnamed && made == 1 {
+            note(shipped::NOTE);
+        }
         match numbers {
             true => next += &format!(" {token}"),
             false => next += text.push(token),

@@ -1,16 +1,18 @@
 //! Chapter: training. `moe info`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::optimizers::Choice;
 use crate::output::show;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result};
+use moe_by_hand::half::{Bf16, F16};
 use moe_by_hand::memory::{self, human};
 use moe_by_hand::model::Model;
 use moe_by_hand::train::account::Account;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::shards;
-use moe_by_hand::train::optimizer::{AdamW, Decay};
 use moe_by_hand::train::options::Options;
+use moe_by_hand::train::precision::Precision;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,7 +51,14 @@ pub(crate) struct Args {
     /// Memory of training that keeps one block's activations
     #[arg(long)]
     recompute: bool,
-    /// Threads, for the memory of validation [default: one per core]
+    /// What a run stores its numbers in, for the memory of training: f32, bf16
+    /// or f16
+    #[arg(long, value_name = "NAME", default_value_t)]
+    precision: Precision,
+    /// adamw or muon, for the memory of training
+    #[arg(long, value_name = "NAME", default_value = "adamw")]
+    optimizer: Choice,
+    /// Threads, for the memory of validation and Muon [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// What is trained on, for the memory of training [default: as for
@@ -94,11 +103,24 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let short = Config { context: time, ..c.clone() };
     memory::check("the table of parameters", memory::table(&short))?;
     let model = Model::new(short)?;
-    let adam = |layout: &_| AdamW::new(layout, o.decay, Decay::Weights);
-    let mut training = Account::new(&model, &o, text, threads, adam);
+    let (optimizer, precision) = (args.optimizer, args.precision);
+    let (m, n) = (&model, threads);
+    let mut training = match precision {
+        Precision::F32 => {
+            Account::new(m, &o, text, n, optimizer.maker::<f32>(&o, n))
+        }
+        Precision::Bf16 => {
+            let maker = optimizer.maker::<Bf16>(&o, n);
+            Account::stored::<Bf16, _, _>(m, &o, text, n, maker)
+        }
+        Precision::F16 => {
+            let maker = optimizer.maker::<F16>(&o, n);
+            Account::stored::<F16, _, _>(m, &o, text, n, maker)
+        }
+    };
     let more = memory::rotary(&c).saturating_sub(memory::rotary(&model.config));
     training.activations = training.activations.saturating_add(more);
-    let info = Info { c, o, threads, text, training };
+    let info = Info { c, o, optimizer, precision, threads, text, training };
     show(&if args.json { info.json() } else { info.table() })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -107,6 +129,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 struct Info {
     c: Config,
     o: Options,
+    optimizer: Choice,
+    precision: Precision,
     threads: usize,
     /// Bytes of the text.
     text: usize,
@@ -121,7 +145,7 @@ impl Info {
         ]
     }
     fn json(&self) -> String {
-        let Self { c, o, threads, text, training } = self;
+        let Self { c, o, precision, threads, text, training, .. } = self;
         let [forward, both] = self.work();
         let config: Value =
             serde_json::from_str(&c.to_json()).unwrap_or_default();
@@ -131,10 +155,12 @@ impl Info {
             "seq": o.seq,
             "accumulate": o.accumulate,
             "recompute": o.recompute,
+            "precision": precision,
             "threads": threads,
             "text_bytes": text,
             "memory_bytes": {
                 "weights": training.weights,
+                "working": training.working,
                 "gradients": training.gradients,
                 "moments": training.moments,
                 "activations": training.activations,
@@ -150,7 +176,7 @@ impl Info {
         format!("{info:#}\n")
     }
     fn table(&self) -> String {
-        let Self { c, o, threads, text, training } = self;
+        let Self { c, o, optimizer, precision, threads, text, training } = self;
         let [forward, both] = self.work();
         let share = 100.0 * c.active() as f64 / c.total() as f64;
         let share = format!("{share:.1} % for each token");
@@ -162,14 +188,20 @@ impl Info {
             1 => "one".to_string(),
             n => format!("{n}, one for each shard"),
         };
+        let (stored, cores) = match precision {
+            Precision::F32 => (String::new(), cores),
+            other => (other.to_string(), format!("{other}; {cores}")),
+        };
+        let copy = format!("{stored}, which the passes read");
+        let copy = ("  their copy", human(training.working), &*copy);
         let rows = [
             ("parameters", spaced(c.total()), ""),
             ("  active", spaced(c.active()), &share),
             ("memory to train", human(training.total()), &sequences),
             ("  weights", human(training.weights), "f32"),
             ("  gradients", human(training.gradients), &cores),
-            ("  moments", human(training.moments), "AdamW's m and v"),
-            ("  activations", human(training.activations), ""),
+            ("  moments", human(training.moments), optimizer.states()),
+            ("  activations", human(training.activations), &stored),
             ("  validation", human(training.validation), &threads),
             ("  text, tokens", human(training.data), &read),
             ("key/value cache", human(memory::cache(c)), &context),
@@ -187,7 +219,11 @@ impl Info {
             }
             false => "",
         };
-        rows.map(line).concat() + tied
+        let (before, after) = rows.split_at(4);
+        let copy = (training.working > 0).then_some(copy);
+        let rows = before.iter().cloned().chain(copy);
+        let rows = rows.chain(after.iter().cloned());
+        rows.map(line).collect::<String>() + tied
     }
 }
 /// How long the text is that `train` would read.

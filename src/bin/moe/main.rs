@@ -3,8 +3,10 @@
 mod defaults;
 mod output;
 mod usage;
+mod shipped;
 mod progress;
 mod watch;
+mod optimizers;
 mod bench_report;
 mod check;
 mod converge;
@@ -30,7 +32,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a model on text
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Continue a prompt
     Generate(generate::Args),
     /// Prove every gradient, and print the proof as a table
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result: Result<ExitCode> = match cli.command {
-        Command::Train(a) => train::run(a),
+        Command::Train(a) => train::run(*a),
         Command::Generate(a) => generate::run(a),
         Command::Check(a) => check::run(a),
         Command::Oracle(a) => oracle::run(a),

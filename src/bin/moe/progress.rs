@@ -65,7 +65,11 @@ impl Progress {
             self.val = format!(", validation {val:.4}");
         }
         let (loss, speed, val) = (self.loss, self.speed, &self.val);
-        let said = format!("loss {loss:.4}{val}, {speed:.0} tokens/s");
+        let scale = match (m.scale, m.skipped) {
+            (Some(scale), Some(n)) => format!(", scale {scale}, {n} skipped"),
+            _ => String::new(),
+        };
+        let said = format!("loss {loss:.4}{val}{scale}, {speed:.0} tokens/s");
         let quiet = self.shown.elapsed() > Duration::from_secs(30);
         if let Some(bar) = &*bar() {
             bar.set_message(said);

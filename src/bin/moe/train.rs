@@ -1,15 +1,19 @@
 //! Chapter: training. `moe train`.
 
 use crate::defaults::{PRESET, presets, threads};
+use crate::optimizers::{Any, Choice};
 use crate::output::quote;
 use crate::progress::{Progress, say, tell};
 use crate::watch::Watch;
+use moe_by_hand::block::Block;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result, plain, rule};
 use moe_by_hand::file::{Lock, NewDir, remove_parts, write_atomic};
 use moe_by_hand::generate::{Decoder, Sampler, generate};
+use moe_by_hand::half::{Bf16, F16};
 use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::model::Model;
+use moe_by_hand::nn::loss::CrossEntropy;
 use moe_by_hand::params::Entry;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::tensors::Tensors;
@@ -19,9 +23,12 @@ use moe_by_hand::train::charts;
 use moe_by_hand::train::checkpoint::{self, Checkpoint, State};
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::metrics::{self, History, Log};
-use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::muon::Muon;
+use moe_by_hand::train::optimizer::{AdamW, StepFrom};
 use moe_by_hand::train::options::Options;
-use moe_by_hand::train::trainer::Trainer;
+use moe_by_hand::train::precision::{LossScale, Precision, Stored};
+use moe_by_hand::train::schedule::Kind;
+use moe_by_hand::train::trainer;
 use moe_by_hand::train::validation::windows;
 use moe_by_hand::{hf, memory};
 use std::fs;
@@ -29,10 +36,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A run that is stored in numbers of type `T`, with whichever optimizer it
+/// has.
+type Trainer<T> = trainer::Trainer<Block, Any<T>, CrossEntropy, T>;
+
 const EXAMPLES: &str = "\
 Examples:
   moe train                                   the project's own words
   moe train --text shakespeare.txt --steps 500
+  moe train --precision bf16                  stored in half the bits
   moe train --text t.txt --out runs/mine      Ctrl-C saves and stops
   moe train --resume --out runs/mine          goes on, with the same bits
   moe train --resume                          goes on with the newest of runs/
@@ -68,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     seq: Option<usize>,
     /// The highest learning rate: after a warm-up of a tenth of the steps, at
-    /// most 100, it falls to a tenth in a cosine
+    /// most 100, it falls as the schedule says
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Draws the first weights and the batches; decides every bit
@@ -109,6 +121,36 @@ pub(crate) struct Args {
     /// Decay of the weights of linear maps
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     decay: Option<f64>,
+    /// What weights, activations and gradients are stored in: f32, bf16 or
+    /// f16. Sums, losses, the weights that are trained and what the optimizer
+    /// keeps are f32 [default: f32]
+    #[arg(long, value_name = "NAME")]
+    precision: Option<Precision>,
+    /// What the loss is multiplied by for backward, and the gradient divided by
+    /// after it: a number, or dynamic, which begins with 65536, doubles after
+    /// 2000 steps, and halves where a gradient is not finite: that step is
+    /// skipped [default: dynamic with f16, 1 with bf16]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    loss_scale: Option<LossScale>,
+    /// What model.safetensors stores the weights in: f32 or bf16 [default: f32]
+    #[arg(long, value_name = "NAME")]
+    save_precision: Option<Precision>,
+    /// adamw, or muon, which moves the matrices of attention and experts along
+    /// momentum with its singular values brought near 1, at --muon-lr; gains,
+    /// embedding, router and head stay AdamW's, at --lr [default: adamw]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<Choice>,
+    /// The highest learning rate of the matrices that Muon moves; one schedule
+    /// is for both rates
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    muon_lr: Option<f64>,
+    /// cosine, which falls to a tenth over all steps; or wsd, which stays and
+    /// falls to 0 in the cooldown [default: cosine]
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<Kind>,
+    /// The share of the steps, the last ones, in which wsd falls
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    cooldown: Option<f64>,
     /// Steps between measurements of the validation loss
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_every: Option<usize>,
@@ -161,23 +203,48 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         found.choose_arithmetic(args.other_arithmetic)?;
     }
     let state = found.as_ref().map(|f| &f.state);
+    let precision = args.precision(state)?;
+    match precision {
+        Precision::F32 => go::<f32>(args, found, threads, &watch),
+        Precision::Bf16 => go::<Bf16>(args, found, threads, &watch),
+        Precision::F16 => go::<F16>(args, found, threads, &watch),
+    }
+}
+fn go<T: Stored>(
+    args: Args, found: Option<Found>, threads: usize, watch: &Watch,
+) -> Result<ExitCode>
+where
+    AdamW<f32>: StepFrom<T>,
+    Muon<f32>: StepFrom<T>,
+    Any<T>: StepFrom<T>,
+{
+    let state = found.as_ref().map(|f| &f.state);
     let config = args.config(state)?;
-    let options = args.options(state, &config);
+    let options = args.options(state, &config, T::PRECISION)?;
     options.validate(&config)?;
-    let text = args.text(state, &watch)?;
+    let optimizer = args.optimizer(state)?;
+    optimizer.validate(&options)?;
+    args.check_unused(optimizer, &options)?;
+    let text = args.text(state, watch)?;
     text.check(options.seq)?;
     memory::check("the table of parameters", memory::table(&config))?;
     let model = Model::new(config)?;
-    let adam = |layout: &_| AdamW::new(layout, options.decay, Decay::Weights);
-    let account = Account::new(&model, &options, text.id.bytes, threads, adam);
+    let maker = optimizer.maker::<T>(&options, threads);
+    let n = text.id.bytes;
+    let account =
+        Account::stored::<T, _, _>(&model, &options, n, threads, &maker);
     memory::check("training this model", account.total())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| {
         Error::input("--threads", threads, e, "give a smaller number")
     })?;
     pool.install(|| {
-        let new = || Trainer::new(model, text, options);
-        let mut trainer = watch.during("drawing the first weights", new)?;
+        let new = || {
+            let optimizer = maker(&model.layout);
+            Trainer::stored(model, text, options, optimizer, CrossEntropy)
+        };
+        let mut trainer: Trainer<T> =
+            watch.during("drawing the first weights", new)?;
         let (run, history) = match found {
             Some(found) => found.go_on(&mut trainer)?,
             None => (None, History::default()),
@@ -191,7 +258,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         if args.resume {
             resumes(&trainer, &history, &run.dir);
         }
-        let done = train(trainer, &mut run, history, &watch);
+        let done = train(trainer, &mut run, history, watch);
         if done.is_err() {
             run.undo();
         }
@@ -212,8 +279,8 @@ struct Run {
 impl Run {
     /// A new one, under the first of these names that is free. It appears with
     /// its settings in it, and locked.
-    fn begin(
-        mut dirs: impl Iterator<Item = PathBuf>, t: &Trainer,
+    fn begin<T: Stored>(
+        mut dirs: impl Iterator<Item = PathBuf>, t: &Trainer<T>,
     ) -> Result<Self> {
         let mut next = || dirs.next().expect("the names do not end");
         let mut dir = next();
@@ -237,8 +304,9 @@ impl Run {
     }
     /// The checkpoint first: it refuses numbers that are not finite, and what
     /// others read follows from it.
-    fn save(
-        &mut self, t: &mut Trainer, log: &mut Log, due: Option<&metrics::Line>,
+    fn save<T: Stored>(
+        &mut self, t: &mut Trainer<T>, log: &mut Log,
+        due: Option<&metrics::Line>,
     ) -> Result<()> {
         if !log.sync()? {
             tell(&format!(
@@ -248,7 +316,8 @@ impl Run {
         }
         t.log = Some(log.logged(due.cloned()));
         t.save(&self.dir.join(checkpoint::FILE))?;
-        hf::save(&self.dir, &t.model, &t.params)?;
+        let dtype = t.options().save_precision.dtype();
+        hf::save_as(dtype, &self.dir, &t.model, &t.params)?;
         self.saved = true;
         if let Some(new) = self.new.take() {
             new.keep();
@@ -341,7 +410,9 @@ impl Found {
         self.state.check_arithmetic()
     }
     /// Takes the trainer to where the run is.
-    fn go_on(self, t: &mut Trainer) -> Result<(Option<Run>, History)> {
+    fn go_on<T: Stored>(
+        self, t: &mut Trainer<T>,
+    ) -> Result<(Option<Run>, History)> {
         let Self { dir, mut lock, state, saved } = self;
         let is_saved = saved.is_some();
         match saved {
@@ -379,7 +450,7 @@ fn nothing_saved(dir: &Path) -> Result<()> {
     ))
 }
 /// Whether the model in a run's directory is the run's, and may be replaced.
-fn is_own(dir: &Path, t: &Trainer) -> Result<()> {
+fn is_own<T: Stored>(dir: &Path, t: &Trainer<T>) -> Result<()> {
     let other = |name: &str| {
         Err(Error::input(
             dir.join(name).display(),
@@ -473,10 +544,19 @@ impl Args {
         }
     }
     /// What is given, else what the run had, else the defaults.
-    fn options(&self, run: Option<&State>, config: &Config) -> Options {
-        let new = Options { aux: config.aux, ..Options::default() };
+    fn options(
+        &self, run: Option<&State>, config: &Config, precision: Precision,
+    ) -> Result<Options> {
+        let loss_scale = LossScale::of(precision);
+        let new = Options { aux: config.aux, loss_scale, ..Options::default() };
         let o = run.map_or(new, |run| run.options.clone());
-        Options {
+        if let Some(given) = self.loss_scale {
+            let needed = precision != Precision::F32;
+            let cure = "leave it out, or give --precision bf16 or f16";
+            let none = "no gradient is too small for f32";
+            rule(needed, "--loss-scale", given, none, cure)?;
+        }
+        Ok(Options {
             steps: self.steps.unwrap_or(o.steps),
             batch: self.batch.unwrap_or(o.batch),
             seq: self.seq.unwrap_or(o.seq),
@@ -490,7 +570,36 @@ impl Args {
             save_every: self.save_every.unwrap_or(o.save_every),
             clip: self.clip.unwrap_or(o.clip),
             decay: self.decay.unwrap_or(o.decay),
+            schedule: self.schedule.unwrap_or(o.schedule),
+            cooldown: self.cooldown.unwrap_or(o.cooldown),
+            muon_lr: self.muon_lr.unwrap_or(o.muon_lr),
+            loss_scale: self.loss_scale.unwrap_or(o.loss_scale),
+            save_precision: self.save_precision.unwrap_or(o.save_precision),
+        })
+    }
+    /// What is given, else what the run had, else f32.
+    fn precision(&self, run: Option<&State>) -> Result<Precision> {
+        let saved = run.map(State::precision).transpose()?;
+        Ok(self.precision.or(saved).unwrap_or_default())
+    }
+    /// What is given, else what the run had, else AdamW.
+    fn optimizer(&self, run: Option<&State>) -> Result<Choice> {
+        match (self.optimizer, run) {
+            (Some(given), _) => Ok(given),
+            (None, Some(run)) => Choice::of_run(&run.optimizer),
+            (None, None) => Ok(Choice::AdamW),
         }
+    }
+    /// What is given to an optimizer or a schedule that does not take it.
+    fn check_unused(&self, optimizer: Choice, o: &Options) -> Result<()> {
+        let used = optimizer == Choice::Muon || self.muon_lr.is_none();
+        let cure = "leave it out, or give --optimizer muon";
+        let lr = "AdamW moves all by --lr";
+        rule(used, "--muon-lr", o.muon_lr, lr, cure)?;
+        let used = o.schedule == Kind::Wsd || self.cooldown.is_none();
+        let cure = "leave it out, or give --schedule wsd";
+        let cosine = "a cosine has none";
+        rule(used, "--cooldown", o.cooldown, cosine, cure)
     }
     fn text(&self, run: Option<&State>, watch: &Watch) -> Result<Text> {
         let read = |path: &Path| {
@@ -537,7 +646,7 @@ fn last_run(name: &str) -> usize {
 }
 
 /// The first lines: what is trained, on what, how, and where it goes.
-fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
+fn introduce<T: Stored>(t: &Trainer<T>, threads: usize, need: u64, out: &Path) {
     let (c, o, id) = (&t.model.config, t.options(), &t.text().id);
     say(format!(
         "model     {} parameters, of which a token uses {}",
@@ -554,14 +663,22 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
     }
     say(format!("text      {from}: {} bytes", id.bytes));
     say(format!("SHA-256   {}", id.sha256));
+    let mut rates = String::new();
+    if t.state().optimizer == "muon" {
+        rates = format!(", muon {}", o.muon_lr);
+    }
+    if o.schedule == Kind::Wsd {
+        rates += &format!(", wsd with a cooldown of {}", o.cooldown);
+    }
     say(format!(
-        "settings  {} steps of {} × {} × {} bytes, lr {}, clip {}, decay {}, \
+        "settings  {} steps of {} × {} × {} bytes, lr {}{}, clip {}, decay {}, \
          aux {}, z-loss {}, seed {}{}",
         o.steps,
         o.accumulate,
         o.batch,
         o.seq,
         o.lr,
+        rates,
         o.clip,
         o.decay,
         o.aux,
@@ -573,7 +690,13 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
     say(format!("threads   {threads}, and {shards} parts of a gradient"));
     let isa = Isa::current();
     let version = checkpoint::ARITHMETIC;
-    say(format!("numbers   {isa}, version {version} of the arithmetic"));
+    let stored = match T::PRECISION {
+        Precision::F32 => String::new(),
+        other => format!(", stored in {other}, loss scale {}", o.loss_scale),
+    };
+    say(format!(
+        "numbers   {isa}, version {version} of the arithmetic{stored}"
+    ));
     let n = windows(t.text().validation().len(), o.seq);
     // Forward is about a third of a step.
     let cost = n / (3 * o.batch * o.accumulate);
@@ -596,7 +719,7 @@ fn introduce(t: &Trainer, threads: usize, need: u64, out: &Path) {
 }
 
 /// Where a resumed run goes on, and what became of its metrics.
-fn resumes(t: &Trainer, history: &History, dir: &Path) {
+fn resumes<T: Stored>(t: &Trainer<T>, history: &History, dir: &Path) {
     match t.steps_done() {
         0 => say(format!(
             "no step of {} is saved yet: starts at step 0",
@@ -626,9 +749,12 @@ fn resumes(t: &Trainer, history: &History, dir: &Path) {
 }
 
 /// Trains from where the trainer stands to the last step or to Ctrl-C.
-fn train(
-    mut t: Trainer, run: &mut Run, history: History, watch: &Watch,
-) -> Result<ExitCode> {
+fn train<T: Stored>(
+    mut t: Trainer<T>, run: &mut Run, history: History, watch: &Watch,
+) -> Result<ExitCode>
+where
+    Any<T>: StepFrom<T>,
+{
     let steps = t.options().steps;
     let (eval, saves) = (t.options().eval_every, t.options().save_every);
     // A long run keeps about 2000 lines.
@@ -689,7 +815,7 @@ fn train(
     Ok(ExitCode::SUCCESS)
 }
 /// The loss on the validation text; nothing if a stop came first.
-fn validate(t: &mut Trainer, watch: &Watch) -> Option<f64> {
+fn validate<T: Stored>(t: &mut Trainer<T>, watch: &Watch) -> Option<f64> {
     let what = format!("validating step {}", t.steps_done());
     let all = windows(t.text().validation().len(), t.options().seq);
     watch.during(&what, || {
@@ -700,7 +826,7 @@ fn validate(t: &mut Trainer, watch: &Watch) -> Option<f64> {
     })
 }
 /// 200 bytes that the model writes.
-fn sample(t: &Trainer, watch: &Watch) -> Result<()> {
+fn sample<T: Stored>(t: &Trainer<T>, watch: &Watch) -> Result<()> {
     let mut sampler = Sampler::new(0.8, 0, 1.0)?;
     let mut rng = Rng::named(t.options().seed, "sample");
     let (mut text, mut all) = (Characters::default(), String::new());

@@ -2,6 +2,7 @@
 
 use super::exp::exp;
 use super::lanes::{dot, fold, in_turn, max, total, update};
+use crate::elementary::ln;
 use crate::kernel::simd::{Kernel, Simd};
 
 /// Replaces z by exp(c·(z − m)), c > 0, and returns the sum.
@@ -42,7 +43,7 @@ fn softmax<S: Simd>(s: S, z: &mut [f32], c: f32) -> f32 {
     let sum = exp_sum(s, z, m, c);
     let r = s.splat(1.0 / sum);
     update!(s, z, |z| s.mul(z, r));
-    c * m + sum.ln()
+    c * m + ln(sum)
 }
 /// ℓ of one row, which stays as it is.
 #[inline(always)]
@@ -55,7 +56,7 @@ pub(super) fn lse<S: Simd>(s: S, z: &[f32]) -> f32 {
     let sums = fold!(s, or low, from 0.0, |a, z| {
         s.add(a, exp(s, s.sub(z, top)))
     });
-    m + total(s, sums).ln()
+    m + ln(total(s, sums))
 }
 
 /// The twin of `softmax_forward`, for one row.

@@ -84,6 +84,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn reduce_max(self, a: [f32; 8]) -> f32 {
-        a.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        // `f32::max` may return either of two zeros
+        a.into_iter().fold(f32::NEG_INFINITY, |m, a| if a > m { a } else { m })
     }
 }

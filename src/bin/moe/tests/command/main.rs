@@ -8,6 +8,7 @@ mod start;
 mod bench_report;
 mod converge;
 mod generate;
+mod shipped;
 mod info;
 mod oracle;
 mod usage;

@@ -1,0 +1,750 @@
+//! Chapter: half. Numbers of 16 bits: how they round, that kernels compute with
+//! them in f32, and training that is stored in them.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use crate::edit::Dir;
+use moe_by_hand::block::Block;
+use moe_by_hand::config::Config;
+use moe_by_hand::error::Error;
+use moe_by_hand::half::{Bf16, F16};
+use moe_by_hand::kernel::activation::{glu_backward, glu_forward};
+use moe_by_hand::kernel::matrix::{Add, Op, Set, mat, mat_mut, matmul};
+use moe_by_hand::kernel::simd::Isa;
+use moe_by_hand::kernel::softmax::{
+    causal_softmax_backward, causal_softmax_forward,
+};
+use moe_by_hand::kernel::vector::{add, add_to, axpy};
+use moe_by_hand::layer::Shape;
+use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::nn::embedding::embedding_backward;
+use moe_by_hand::nn::linear::{linear_bias_backward, linear_bias_forward};
+use moe_by_hand::nn::loss::{CrossEntropy, Loss, cross_entropy_backward};
+use moe_by_hand::nn::moe::{
+    combine_backward, combine_forward, gather_backward,
+};
+use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
+use moe_by_hand::nn::rope::{Rope, rope_backward, rope_forward};
+use moe_by_hand::params::Params;
+use moe_by_hand::real::Real;
+use moe_by_hand::rng::Rng;
+use moe_by_hand::train::checkpoint::{self, Checkpoint};
+use moe_by_hand::train::data::Text;
+use moe_by_hand::train::gradient::{Coefficients, Gradient};
+use moe_by_hand::train::optimizer::{AdamW, Decay, StepFrom};
+use moe_by_hand::train::options::Options;
+use moe_by_hand::train::precision::{FIRST, LossScale, Scaler, Stored};
+use moe_by_hand::train::trainer::Trainer;
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+// Conversions -----------------------------------------------------------------
+
+/// What the tests need of both types.
+trait Half: Stored + Debug {
+    fn from_bits(bits: u16) -> Self;
+    fn bits(self) -> u16;
+    fn from_f32(x: f32) -> Self;
+    fn widen_with(isa: Isa, to: &mut [f32], x: &[Self]);
+    fn narrow_with(isa: Isa, to: &mut [Self], x: &[f32]);
+    /// Bits of exponent and of fraction.
+    const SIZES: [i32; 2];
+}
+macro_rules! half {
+    ($t:ty, $sizes:expr) => {
+        impl Half for $t {
+            fn from_bits(bits: u16) -> Self {
+                <$t>::from_bits(bits)
+            }
+            fn bits(self) -> u16 {
+                self.to_bits()
+            }
+            fn from_f32(x: f32) -> Self {
+                <$t>::from_f32(x)
+            }
+            fn widen_with(isa: Isa, to: &mut [f32], x: &[Self]) {
+                <$t>::widen_with(isa, to, x);
+            }
+            fn narrow_with(isa: Isa, to: &mut [Self], x: &[f32]) {
+                <$t>::narrow_with(isa, to, x);
+            }
+            const SIZES: [i32; 2] = $sizes;
+        }
+    };
+}
+half!(Bf16, [8, 7]);
+half!(F16, [5, 10]);
+
+fn all<T: Half>() -> impl Iterator<Item = T> {
+    (0..=u16::MAX).map(T::from_bits)
+}
+/// The value that IEEE 754 gives these bits, in f64, which has all of them.
+fn meaning<T: Half>(x: T) -> f64 {
+    let [exponent, fraction] = T::SIZES;
+    let bits = i32::from(x.bits() & 0x7fff);
+    let (e, f) = (bits >> fraction, f64::from(bits & ((1 << fraction) - 1)));
+    let (most, bias) = ((1 << exponent) - 1, (1 << (exponent - 1)) - 1);
+    let f = f / f64::from(1 << fraction);
+    let size = match e {
+        _ if e == most && f == 0.0 => f64::INFINITY,
+        _ if e == most => f64::NAN,
+        0 => f * 2f64.powi(1 - bias),
+        e => (1.0 + f) * 2f64.powi(e - bias),
+    };
+    if x.bits() >> 15 == 1 { -size } else { size }
+}
+
+fn both_ways<T: Half>() {
+    let [_, fraction] = T::SIZES;
+    let mut nans = 0;
+    for x in all::<T>() {
+        let (wide, means) = (x.wide(), meaning(x));
+        if means.is_nan() {
+            // NaN stays NaN, with its sign, and becomes quiet
+            assert!(wide.is_nan(), "{:04x}", x.bits());
+            let quiet = x.bits() | 1 << (fraction - 1);
+            assert_eq!(T::from_f32(wide).bits(), quiet, "{:04x}", x.bits());
+            nans += 1;
+            continue;
+        }
+        let same = f64::from(wide) == means
+            && wide.is_sign_negative() == (x.bits() >> 15 == 1);
+        assert!(same, "{:04x}: {wide:e} for {means:e}", x.bits());
+        assert_eq!(T::from_f32(wide).bits(), x.bits(), "{wide:e}");
+        assert_eq!(T::of(means).bits(), x.bits(), "{means:e}");
+    }
+    assert_eq!(nans, 2 * ((1 << fraction) - 1), "as many are NaN");
+}
+#[test]
+fn every_number_both_ways() {
+    both_ways::<Bf16>();
+    both_ways::<F16>();
+}
+
+/// Between two neighbors the middle goes to the even one, and the f32s on
+/// either side of it to the nearer one.
+fn midpoints<T: Half>() {
+    let [exponent, fraction] = T::SIZES;
+    let infinite = ((1u16 << exponent) - 1) << fraction;
+    let next =
+        |x: f32, by: i32| f32::from_bits(x.to_bits().wrapping_add_signed(by));
+    for low in 0..infinite {
+        let high = low + 1;
+        let even = if low % 2 == 0 { low } else { high };
+        // beyond the largest, ∞ stands where the next number would
+        let above = match high == infinite {
+            false => meaning(T::from_bits(high)),
+            true => 2f64.powi(1 << (exponent - 1)),
+        };
+        let middle = (meaning(T::from_bits(low)) + above) / 2.0;
+        let x = middle as f32;
+        assert_eq!(f64::from(x), middle, "f32 has the middle");
+        for (sign, minus) in [(0, 1f32), (0x8000, -1.0)] {
+            let to = |x: f32| T::from_f32(minus * x).bits();
+            assert_eq!(to(x), sign | even, "{x:e}, between {low:04x}");
+            assert_eq!(to(next(x, -1)), sign | low, "below {x:e}");
+            assert_eq!(to(next(x, 1)), sign | high, "above {x:e}");
+            // f64s that are nearer to the middle than any f32
+            let of = |x: f64| T::of(f64::from(minus) * x).bits();
+            let little = middle * 2f64.powi(-40);
+            assert_eq!(of(middle), sign | even, "{middle:e}");
+            assert_eq!(of(middle - little), sign | low, "below {middle:e}");
+            assert_eq!(of(middle + little), sign | high, "above {middle:e}");
+        }
+    }
+}
+#[test]
+fn every_midpoint_and_its_neighbors() {
+    midpoints::<Bf16>();
+    midpoints::<F16>();
+}
+
+/// Every 1013th f32, and what lies around each number and each middle.
+fn dense<T: Half>() -> Vec<f32> {
+    let step = if cfg!(miri) { 10_000_019 } else { 1013 };
+    let mut x: Vec<f32> =
+        (0..=u32::MAX).step_by(step).map(f32::from_bits).collect();
+    let each = if cfg!(miri) { 501 } else { 1 };
+    for a in (0..0x8000u16).step_by(each) {
+        let a = T::from_bits(a).wide().to_bits();
+        let half = 1 << (22 - T::SIZES[1] as u32);
+        for bits in [a, a + half] {
+            for near in -2..=2 {
+                let bits = bits.wrapping_add_signed(near);
+                x.extend([bits, bits ^ 1 << 31].map(f32::from_bits));
+            }
+        }
+    }
+    x
+}
+fn forms<T: Half>() {
+    let (x, numbers) = (dense::<T>(), all::<T>().collect::<Vec<_>>());
+    let bits = |x: &[T]| x.iter().map(|x| x.bits()).collect::<Vec<_>>();
+    let plain: Vec<u16> = x.iter().map(|&x| T::from_f32(x).bits()).collect();
+    for isa in Isa::here() {
+        let mut y = vec![T::ZERO; x.len()];
+        T::narrow_with(isa, &mut y, &x);
+        for ((x, y), want) in x.iter().zip(bits(&y)).zip(&plain) {
+            let x_bits = x.to_bits();
+            assert_eq!(y, *want, "{isa}: {x:e}, {x_bits:08x}");
+        }
+        let mut wide = vec![0.0; numbers.len()];
+        T::widen_with(isa, &mut wide, &numbers);
+        for (x, wide) in numbers.iter().zip(&wide) {
+            let want = x.wide();
+            assert_eq!(wide.to_bits(), want.to_bits(), "{isa}: {x:?}");
+        }
+        // every length across the ends of vectors
+        for n in 0..70 {
+            let mut y = vec![T::from_bits(77); n + 1];
+            T::narrow_with(isa, &mut y[..n], &x[..n]);
+            assert_eq!(bits(&y[..n]), plain[..n], "{isa} {n}");
+            assert_eq!(y[n].bits(), 77, "{isa} {n}: beyond");
+        }
+    }
+}
+/// `cargo run --release --example half_bits` asks all 2³² f32s.
+#[test]
+fn the_vector_forms_are_the_plain_ones() {
+    forms::<Bf16>();
+    forms::<F16>();
+}
+
+// Kernels ---------------------------------------------------------------------
+
+fn drawn<T: Half>(n: usize, seed: u64) -> Vec<T> {
+    let mut x = vec![0.0; n];
+    Rng::new(seed, 16).fill_normal(&mut x, 1.0);
+    x.into_iter().map(T::from_f32).collect()
+}
+fn wide<T: Half>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|x| x.wide()).collect()
+}
+/// What a kernel of f32 gives, rounded once, to the bit.
+#[track_caller]
+fn rounded<T: Half>(what: &str, got: &[T], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (i, (got, &want)) in got.iter().zip(want).enumerate() {
+        let (a, b) = (got.bits(), T::from_f32(want).bits());
+        assert_eq!(a, b, "{what}[{i}]: {got:?} for {want:e}");
+    }
+}
+/// Calls a kernel of one output and N inputs on both.
+macro_rules! same {
+    ($t:ty, $what:expr, [$($y:ident),+], [$($x:ident),*], $call:expr) => {{
+        $(let mut $y: Vec<$t> = $y.clone();)+
+        let wide = {
+            $(let mut $y = wide(&$y);)+
+            $(let $x = wide(&$x);)*
+            $call;
+            [$($y),+]
+        };
+        $call;
+        for (got, want) in [$($y),+].iter().zip(&wide) {
+            rounded($what, got, want);
+        }
+    }};
+}
+fn kernels<T: Half>() {
+    // more rows than are widened at a time, of odd widths
+    let (n, d, k) = (1500, 37, 2);
+    let x = |n: usize, seed| drawn::<T>(n, seed);
+    let (y, a, b) = (x(n * d, 1), x(n * d, 2), x(n * d, 3));
+    same!(T, "add", [y], [a, b], add(&mut y, &a, &b));
+    same!(T, "add_to", [y], [a], add_to(&mut y, &a));
+    let c = T::of(0.3);
+    let mut got = y.clone();
+    axpy(&mut got, c, &a);
+    let mut want = wide(&y);
+    axpy(&mut want, c.wide(), &wide(&a));
+    rounded("axpy", &got, &want);
+    same!(T, "glu", [y], [a, b], glu_forward(&mut y, &a, &b));
+    let (dg, du) = (y.clone(), y.clone());
+    same!(
+        T,
+        "glu_backward",
+        [dg, du],
+        [y, a, b],
+        glu_backward(&mut dg, &mut du, &y, &a, &b)
+    );
+    let (r, gain, dgain) = (x(n, 4), x(d, 5), x(d, 6));
+    same!(
+        T,
+        "rmsnorm",
+        [y, r],
+        [a, gain],
+        rmsnorm_forward(&mut y, &mut r, &a, &gain, 1e-5)
+    );
+    same!(
+        T,
+        "rmsnorm_backward",
+        [y, dgain],
+        [a, b, gain, r],
+        rmsnorm_backward(&mut y, &mut dgain, &a, &b, &gain, &r)
+    );
+    same!(T, "bias", [y], [gain], linear_bias_forward(&mut y, &gain));
+    same!(T, "bias_backward", [gain], [y], linear_bias_backward(&mut gain, &y));
+    let (rope, q) = (Rope::new(6, 70, 100.0), x(4 * 50 * 12, 7));
+    same!(T, "rope", [q], [], rope_forward(&mut q, 12, 50, 9, &rope));
+    same!(T, "rope_backward", [q], [], rope_backward(&mut q, 12, 50, 0, &rope));
+    let (keys, group) = (70, 3);
+    let (z, p) = (x(50 * group * keys, 8), x(50 * group * keys, 9));
+    same!(
+        T,
+        "causal",
+        [z],
+        [],
+        causal_softmax_forward(&mut z, keys, group, 0.4)
+    );
+    same!(
+        T,
+        "causal_backward",
+        [z],
+        [p],
+        causal_softmax_backward(&mut z, &p, keys, 0.4)
+    );
+    // the mixture, with slots in any order
+    let mut slot: Vec<usize> = (0..n * k).collect();
+    let mut rng = Rng::new(3, 3);
+    (1..slot.len()).rev().for_each(|i| slot.swap(i, rng.below(i + 1)));
+    let (o, w, dw) = (x(n * k * d, 10), x(n * k, 11), x(n * k, 12));
+    let d_o = o.clone();
+    same!(T, "combine", [y], [o, w], combine_forward(&mut y, &o, &w, &slot));
+    same!(
+        T,
+        "combine_backward",
+        [d_o, dw],
+        [y, o, w],
+        combine_backward(&mut d_o, &mut dw, &y, &o, &w, &slot)
+    );
+    same!(
+        T,
+        "gather_backward",
+        [y],
+        [o],
+        gather_backward(&mut y, &o, &slot, d)
+    );
+    let (table, v) = (x(100 * d, 13), 100);
+    let tokens: Vec<usize> = (0..n).map(|_| rng.below(v) / 3 * 3).collect();
+    same!(
+        T,
+        "embedding_backward",
+        [table],
+        [y],
+        embedding_backward(&mut table, &y, &tokens)
+    );
+    // products: every form, sizes across the ends of blocks
+    for [m, deep, cols] in
+        [[1, 1, 1], [3, 0, 4], [65, 257, 129], [130, 600, 5], [7, 30, 300]]
+    {
+        for transposed in [[false, false], [true, false], [false, true]] {
+            for op in [Set, Add] {
+                let (a, b) = (x(m * deep, 14), x(deep * cols, 15));
+                let c = x(m * cols, 16);
+                let what = format!("{m} {deep} {cols} {transposed:?} {op:?}");
+                same!(
+                    T,
+                    &what,
+                    [c],
+                    [a, b],
+                    product(&mut c, op, &a, &b, [m, deep, cols], transposed)
+                );
+            }
+        }
+    }
+}
+fn product<T: Real>(
+    c: &mut [T], op: Op, a: &[T], b: &[T], [m, deep, n]: [usize; 3],
+    [ta, tb]: [bool; 2],
+) {
+    if deep == 0 {
+        let a = mat(a, 1).t().block(0..0, 0..0);
+        let (mut a, mut b) = (a, mat(b, n).block(0..0, 0..n));
+        (a.rows, b.rows) = (m, 0);
+        return matmul(mat_mut(c, n), op, a, b);
+    }
+    let a = if ta { mat(a, m).t() } else { mat(a, deep) };
+    let b = if tb { mat(b, deep).t() } else { mat(b, n) };
+    matmul(mat_mut(c, n), op, a, b);
+}
+#[test]
+fn a_kernel_is_that_of_f32_rounded_once() {
+    kernels::<Bf16>();
+    kernels::<F16>();
+}
+
+/// A bf16 that counts what is computed with it.
+#[derive(Clone, Copy, Default, PartialEq, PartialOrd, Debug)]
+struct Watched(Bf16);
+static USED: AtomicUsize = AtomicUsize::new(0);
+fn used<T>(x: T) -> T {
+    USED.fetch_add(1, Relaxed);
+    x
+}
+macro_rules! watched {
+    ($($trait:ident $f:ident),+) => { $(
+        impl ops::$trait for Watched {
+            type Output = Self;
+            fn $f(self, o: Self) -> Self {
+                used(Self(ops::$trait::$f(self.0, o.0)))
+            }
+        }
+    )+ };
+}
+watched!(Add add, Sub sub, Mul mul, Div div);
+impl ops::Neg for Watched {
+    type Output = Self;
+    fn neg(self) -> Self {
+        used(Self(-self.0))
+    }
+}
+impl ops::AddAssign for Watched {
+    fn add_assign(&mut self, o: Self) {
+        *self = *self + o;
+    }
+}
+impl ops::MulAssign for Watched {
+    fn mul_assign(&mut self, o: Self) {
+        *self = *self * o;
+    }
+}
+impl ops::DivAssign for Watched {
+    fn div_assign(&mut self, o: Self) {
+        *self = *self / o;
+    }
+}
+impl Sum for Watched {
+    fn sum<I: Iterator<Item = Self>>(i: I) -> Self {
+        used(Self(i.map(|x| x.0).sum()))
+    }
+}
+impl<'a> Sum<&'a Watched> for Watched {
+    fn sum<I: Iterator<Item = &'a Watched>>(i: I) -> Self {
+        i.copied().sum()
+    }
+}
+impl Real for Watched {
+    const ZERO: Self = Self(Bf16::ZERO);
+    const ONE: Self = Self(Bf16::ONE);
+    fn of(x: f64) -> Self {
+        Self(Bf16::of(x))
+    }
+    fn f64(self) -> f64 {
+        self.0.f64()
+    }
+    fn sqrt(self) -> Self {
+        used(Self(self.0.sqrt()))
+    }
+    fn exp(self) -> Self {
+        used(Self(self.0.exp()))
+    }
+    fn ln(self) -> Self {
+        used(Self(self.0.ln()))
+    }
+    type Wide = f32;
+    fn wide(self) -> f32 {
+        self.0.wide()
+    }
+    fn nearest(x: f32) -> Self {
+        Self(Bf16::nearest(x))
+    }
+    fn wides(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    fn wides_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}
+fn config() -> Config {
+    Config {
+        vocab: 256,
+        hidden: 16,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head: 4,
+        experts: 4,
+        top_k: 2,
+        intermediate: 8,
+        context: 32,
+        ..Config::preset("tiny").unwrap()
+    }
+}
+const COEF: Coefficients = Coefficients { ce: 1.0, aux: 0.1, z: 0.01 };
+fn batch(n: usize) -> [Vec<usize>; 2] {
+    let mut rng = Rng::new(5, 5);
+    [(); 2].map(|()| (0..n).map(|_| rng.below(256)).collect())
+}
+/// No operator of the type is called in a whole pass: each kernel, a sum or
+/// not, computes in f32.
+#[test]
+fn no_sum_runs_in_16_bits() {
+    assert_eq!(used(1) + USED.swap(0, Relaxed), 2, "it counts");
+    for attention_bias in [false, true] {
+        let m = Model::new(Config { attention_bias, ..config() }).unwrap();
+        let shape = Shape { batch: 4, time: 16 };
+        let [tokens, targets] = batch(2 * shape.rows());
+        let b = Batch { tokens: &tokens, targets: &targets };
+        let p = m.init::<Watched>(0);
+        USED.store(0, Relaxed);
+        for recompute in [false, true] {
+            let mut g = Gradient::new(&m, shape, 2, COEF, recompute);
+            let (losses, dp) = g.compute(&m, &p, b);
+            assert!((losses.ce - 256f32.ln()).abs() < 0.1, "{losses:?}");
+            assert!(dp.data.iter().any(|g| g.0 != Bf16::ZERO));
+        }
+        assert_eq!(USED.load(Relaxed), 0, "operations in 16 bits");
+    }
+}
+
+// Training --------------------------------------------------------------------
+
+fn text() -> Text {
+    let mut rng = Rng::named(7, "words");
+    let words = ["the ", "gate ", "chose ", "an ", "expert, ", "not ", "all. "];
+    let pick = |_| words[rng.below(words.len())];
+    Text::new((0..400).map(pick).collect::<String>().into_bytes())
+}
+fn options() -> Options {
+    let (steps, batch, seq, lr) = (12, 40, 16, 1e-2);
+    let accumulate = 2;
+    let o = Options::default();
+    Options { steps, batch, seq, lr, z_loss: 1e-3, accumulate, ..o }
+}
+fn scaled(loss_scale: LossScale) -> Options {
+    Options { loss_scale, ..options() }
+}
+type Run<T, L = CrossEntropy> = Trainer<Block, AdamW<f32>, L, T>;
+fn trainer<T: Stored, L: Loss>(o: Options, loss: L) -> Run<T, L> {
+    let model = Model::new(config()).unwrap();
+    let adam = AdamW::new(&model.layout, o.decay, Decay::Weights);
+    Trainer::stored(model, text(), o, adam, loss).unwrap()
+}
+/// θ, losses, norms and the validation loss, as bits.
+fn run<T: Stored, L: Loss>(mut t: Run<T, L>) -> Vec<u64>
+where
+    AdamW<f32>: StepFrom<T>,
+{
+    let mut bits = vec![];
+    while !t.done() {
+        let m = t.step().unwrap();
+        bits.extend([m.ce, m.aux, m.z, m.grad_norm].map(f64::to_bits));
+    }
+    bits.push(t.validate().to_bits());
+    bits.extend(t.params.data.iter().map(|p| u64::from(p.to_bits())));
+    bits
+}
+fn on_threads<R: Send>(n: usize, f: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
+    pool.unwrap().install(f)
+}
+/// A cross-entropy so steep that f16's first scales are too large.
+struct Steep;
+impl Loss for Steep {
+    fn forward<T: Real>(&self, kept: &mut [T], z: &[T], y: &[usize]) -> T {
+        CrossEntropy.forward(kept, z, y)
+    }
+    fn backward<T: Real>(
+        &self, dz: &mut [T], z: &[T], kept: &[T], y: &[usize], dsum: T,
+    ) {
+        cross_entropy_backward(dz, z, kept, y, dsum * T::of(4000.0));
+    }
+}
+/// Its gradient is never finite.
+struct Endless;
+impl Loss for Endless {
+    fn forward<T: Real>(&self, kept: &mut [T], z: &[T], y: &[usize]) -> T {
+        CrossEntropy.forward(kept, z, y)
+    }
+    fn backward<T: Real>(
+        &self, dz: &mut [T], _: &[T], _: &[T], _: &[usize], _: T,
+    ) {
+        dz.fill(T::of(f64::INFINITY));
+    }
+}
+
+#[test]
+fn learns_in_16_bits() {
+    let o = Options { steps: 120, accumulate: 1, batch: 4, ..options() };
+    fn of<T: Stored>(o: Options) -> [f64; 2]
+    where
+        AdamW<f32>: StepFrom<T>,
+    {
+        let mut t = trainer::<T, _>(o, CrossEntropy);
+        let before = t.validate();
+        while !t.done() {
+            t.step().unwrap();
+        }
+        [before, t.validate()]
+    }
+    let dynamic = Options { loss_scale: LossScale::Dynamic, ..o.clone() };
+    let all = [of::<f32>(o.clone()), of::<Bf16>(o), of::<F16>(dynamic)];
+    for [before, after] in all {
+        assert!((before - 256f64.ln()).abs() < 0.1, "{all:?}");
+        assert!(after < before / 2.0, "{all:?}");
+    }
+    // not those of f32, and near them
+    assert!(all[0][1] != all[1][1] && all[0][1] != all[2][1], "{all:?}");
+}
+
+#[test]
+fn threads_do_not_matter_in_16_bits() {
+    fn of<T: Stored>(n: usize) -> Vec<u64>
+    where
+        AdamW<f32>: StepFrom<T>,
+    {
+        let o = Options { steps: 3, ..options() };
+        on_threads(n, || run(trainer::<T, _>(o, CrossEntropy)))
+    }
+    for n in 2..=3 {
+        assert!(of::<Bf16>(n) == of::<Bf16>(1), "bf16, {n} threads");
+        assert!(of::<F16>(n) == of::<F16>(1), "f16, {n} threads");
+    }
+}
+
+/// A scale that is a power of 2 moves exponents and nothing else, through
+/// clipping as well: bf16 has room for it. Catches a gradient that is unscaled
+/// after it was clipped.
+#[test]
+fn a_power_of_two_changes_no_bit() {
+    let bits = |scale, clip| {
+        let o = Options { clip, ..scaled(LossScale::Fixed(scale)) };
+        run(trainer::<Bf16, _>(o, CrossEntropy))
+    };
+    for clip in [0.1, 1e9] {
+        assert!(bits(1024.0, clip) == bits(1.0, clip), "clip {clip}");
+    }
+    assert!(bits(1.0, 0.1) != bits(1.0, 1e9), "clipping does something");
+}
+
+/// A step whose gradient is not finite leaves θ, m and v, and the t of Adam's
+/// bias correction; the run goes on with half the scale.
+#[test]
+fn a_skipped_step_moves_nothing() {
+    let dir = Dir::new();
+    let file = dir.0.join(checkpoint::FILE);
+    let o = Options { clip: 1e9, batch: 8, ..scaled(LossScale::Dynamic) };
+    let mut t = trainer::<F16, _>(o, Steep);
+    let tensors = |t: &mut Run<F16, Steep>| {
+        t.save(&file).unwrap();
+        Checkpoint::read(&file).unwrap().tensors
+    };
+    let (mut skipped, mut scale) = (0, FIRST);
+    loop {
+        let before = tensors(&mut t);
+        let m = t.step().unwrap();
+        assert_eq!(m.scale, Some(scale), "the scale of the step");
+        let after = tensors(&mut t);
+        if m.skipped == Some(skipped) {
+            assert!(before != after && m.grad_norm.is_finite());
+            // Adam's first step is η·sign(g): its t is 1.
+            let lr = m.lr as f32;
+            let gain = t.model.blocks[0].norm1.gain.range();
+            let theta =
+                [&before, &after].map(|x| x["theta"][gain.clone()].to_vec());
+            for (a, b) in theta[0].iter().zip(&theta[1]) {
+                let moved = (a - b).abs() / lr;
+                assert!((moved - 1.0).abs() < 1e-3, "{moved} of a step");
+            }
+            break;
+        }
+        assert!(before == after, "θ, m and v are as they were");
+        assert!(m.grad_norm.is_nan(), "{}", m.grad_norm);
+        (skipped, scale) = (skipped + 1, scale / 2.0);
+        assert_eq!(m.skipped, Some(skipped));
+    }
+    assert!(skipped >= 3, "{skipped} steps were skipped");
+    assert_eq!(t.steps_done(), skipped + 1, "a skipped step is a step");
+}
+
+/// The scale, how long it has been clean, and how many steps were skipped.
+#[test]
+fn a_scale_is_resumed_to_the_bit() {
+    let dir = Dir::new();
+    let file = dir.0.join(checkpoint::FILE);
+    let o = Options { batch: 8, ..scaled(LossScale::Dynamic) };
+    let new = || trainer::<F16, _>(o.clone(), Steep);
+    let whole = run(new());
+    let mut t = new();
+    for step in 0..10 {
+        t.save(&file).unwrap();
+        let saved = Checkpoint::read(&file).unwrap();
+        let scaler = saved.state.scaler.unwrap();
+        assert_eq!(scaler.clean + scaler.skipped, step, "{scaler:?}");
+        let mut again = new();
+        again.restore(saved).unwrap();
+        assert_eq!(again.loss_scale(), t.loss_scale(), "step {step}");
+        let rest = on_threads(step % 3 + 1, || run(again));
+        assert!(whole.ends_with(&rest), "other bits from step {step} on");
+        t.step().unwrap();
+    }
+    assert!(t.loss_scale() < FIRST, "it was halved on the way");
+}
+
+#[test]
+fn a_scale_that_stays_below_1_ends_the_run() {
+    let o = Options { steps: 1000, accumulate: 1, batch: 2, ..options() };
+    let o = Options { loss_scale: LossScale::Dynamic, ..o };
+    let mut t = trainer::<F16, _>(o, Endless);
+    let theta: Params<f32> = t.params.clone();
+    let error = loop {
+        if let Err(e) = t.step() {
+            break e;
+        }
+    };
+    // 17 halvings from 2¹⁶ are 2⁻¹; then a hundred steps
+    assert_eq!(t.steps_done(), 17 + 99);
+    assert!(t.params == theta, "nothing moved");
+    assert_eq!(error.exit_code(), 1, "a run that failed");
+    let said = error.to_string();
+    assert!(said.contains("has been below 1 for 100 steps"), "{said}");
+    assert!(said.contains("too large for this precision"), "{said}");
+}
+
+#[test]
+fn a_fixed_scale_that_is_too_large_ends_the_run() {
+    let mut t = trainer::<F16, _>(scaled(LossScale::Fixed(65_536.0)), Steep);
+    let theta: Params<f32> = t.params.clone();
+    let error = t.step().unwrap_err();
+    assert!(matches!(error, Error::Overflow { low: 0, .. }), "{error}");
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains("loss scale 65536"), "{error}");
+    assert!(t.params == theta && t.steps_done() == 0, "nothing moved");
+}
+
+#[test]
+fn a_scaler_follows_its_rule() {
+    let mut s = Scaler::default();
+    let after = |s: &mut Scaler, n, finite| {
+        (0..n).for_each(|_| s.update(finite));
+        [s.scale, s.clean as f64, s.skipped as f64, s.low as f64]
+    };
+    assert_eq!(after(&mut s, 1999, true), [65_536.0, 1999.0, 0.0, 0.0]);
+    assert_eq!(after(&mut s, 1, true), [131_072.0, 0.0, 0.0, 0.0]);
+    assert_eq!(after(&mut s, 1999, true), [131_072.0, 1999.0, 0.0, 0.0]);
+    assert_eq!(after(&mut s, 1, false), [65_536.0, 0.0, 1.0, 0.0]);
+    assert_eq!(after(&mut s, 16, false), [1.0, 0.0, 17.0, 0.0]);
+    assert_eq!(after(&mut s, 2, false), [0.25, 0.0, 19.0, 2.0]);
+    assert_eq!(after(&mut s, 1, true), [0.25, 1.0, 19.0, 3.0]);
+    assert_eq!(after(&mut s, 4000, true), [1.0, 1.0, 19.0, 0.0]);
+}
+
+#[test]
+fn another_precision_is_refused() {
+    let dir = Dir::new();
+    let file = dir.0.join(checkpoint::FILE);
+    trainer::<Bf16, _>(options(), CrossEntropy).save(&file).unwrap();
+    let saved = || Checkpoint::read(&file).unwrap();
+    assert_eq!(saved().state.precision, "bf16");
+    let mut other = trainer::<f32, _>(options(), CrossEntropy);
+    let said = other.restore(saved()).unwrap_err().to_string();
+    let words = "--precision is f32, but the run was begun with bf16; ";
+    assert!(said.starts_with(words), "{said}");
+    let mut same = trainer::<Bf16, _>(options(), CrossEntropy);
+    same.restore(saved()).unwrap();
+    let mut unknown = saved();
+    unknown.state.precision = "fp8".into();
+    let said = same.restore(unknown).unwrap_err().to_string();
+    assert!(said.contains("is fp8, but here it is f32, bf16 or f16"), "{said}");
+}
