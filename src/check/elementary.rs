@@ -138,8 +138,8 @@ pub const FUNCTIONS: [Function; 6] = [
         f: |x| sin_cos(x).1,
         exact: f64::cos,
         domain: [-SIN_COS_LIMIT, SIN_COS_LIMIT],
-        most: 1.5,
-        at: -4_022.684_3,
+        most: 1.4919,
+        at: 2_289.151_9,
     },
 ];
 /// A prime that a moment is enough for: some 70,000 numbers of all sizes.

@@ -47,22 +47,22 @@ pub(crate) const OTHERS: [Function; 3] = [
     Function {
         name: "1/√x, the processor's",
         f: |x| 1.0 / x.sqrt(),
-        most: 1.5,
-        at: 1.0,
+        most: 1.4903,
+        at: 1.182_765_8e-38,
         ..FUNCTIONS[2]
     },
     Function {
         name: "√x, the processor's",
         f: f32::sqrt,
         most: 0.5,
-        at: 1.0,
+        at: 4.701_977e-38,
         ..FUNCTIONS[3]
     },
     Function {
         name: "sin x, two f32 parts",
         f: sin_by_f32,
-        most: 1e9,
-        at: 1.0,
+        most: 15_107_423.492_9,
+        at: 122_939.945,
         ..FUNCTIONS[4]
     },
 ];

@@ -3,6 +3,7 @@
 
 use crate::functions::{FUSED, OTHERS, exp_on};
 use moe_by_hand::check::elementary::{FUNCTIONS, Function};
+use moe_by_hand::elementary::SIN_COS_LIMIT;
 use moe_by_hand::kernel::simd::Isa;
 
 /// A function as it is measured: many numbers at a time, and where in its
@@ -23,7 +24,8 @@ pub(crate) fn all() -> Vec<Measured> {
             "ln x" => |x| near_one(x),
             name if name.starts_with("sin") => |x| {
                 // an eighth of each power of two, from 2⁻⁶ on
-                (x >= 1.0 / 64.0).then_some((x.to_bits() >> 20) as i32)
+                let place = (x.to_bits() >> 20) as i32;
+                (1.0 / 64.0..SIN_COS_LIMIT).contains(&x).then_some(place)
             },
             _ => |_| None,
         },
