@@ -390,6 +390,16 @@ fn lr_cosine() {
 }
 
 #[test]
+fn round_to_nearest_even() {
+    check::assert("round-to-nearest-even");
+}
+
+#[test]
+fn loss_scale_update() {
+    check::assert("loss-scale-update");
+}
+
+#[test]
 fn sample_temperature() {
     check::assert("sample-temperature");
 }

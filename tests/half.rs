@@ -114,7 +114,7 @@ fn both_ways<T: Half>() {
         assert_eq!(T::from_f32(wide).bits(), x.bits(), "{wide:e}");
         assert_eq!(T::of(means).bits(), x.bits(), "{means:e}");
     }
-    assert_eq!(nans, 2 * ((1 << fraction) - 1));
+    assert_eq!(nans, 2 * ((1 << fraction) - 1), "as many are NaN");
 }
 #[test]
 fn every_number_both_ways() {

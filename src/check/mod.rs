@@ -28,6 +28,7 @@ mod balance; // after the model, which the z-loss is measured on
 pub mod loss;
 pub mod optimizer;
 mod schedule;
+mod half;
 mod sampling;
 mod cache;
 mod threads;
@@ -61,6 +62,7 @@ pub static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
         loss::CHECKS,
         optimizer::CHECKS,
         schedule::CHECKS,
+        half::CHECKS,
         sampling::CHECKS,
         cache::CHECKS,
         threads::CHECKS,

@@ -90,7 +90,7 @@ impl Rope {
 pub fn rope_forward<T: Real>(
     x: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
 ) {
-    rotate(x, width, time, start, rope, 1.0);
+    turn(x, width, time, start, rope, 1.0);
 }
 /// Rotates the gradient dx in place, back by the same angles.
 ///
@@ -114,10 +114,10 @@ pub fn rope_backward<T: Real>(
     dx: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
 ) {
     // y = R(θ)·x
-    rotate(dx, width, time, start, rope, -1.0); // eq: rope-backward
+    turn(dx, width, time, start, rope, -1.0); // eq: rope-backward
 }
 #[track_caller]
-fn rotate<T: Real>(
+fn turn<T: Real>(
     x: &mut [T], width: usize, time: usize, start: usize, rope: &Rope,
     sign: f64,
 ) {
@@ -127,11 +127,11 @@ fn rotate<T: Real>(
     assert!(end <= rope.time(), "rope: {end} of {} positions", rope.time());
     let (n, x) = (x.len() / width, [change(x, width)]);
     in_wide(n, x, [], |rows, [x], []| {
-        rotate_rows(x, width, |n| start + (rows.start + n) % time, rope, sign);
+        rotate(x, width, |n| start + (rows.start + n) % time, rope, sign);
     });
 }
 /// Rotates rows, of which the n-th stands at `position(n)`.
-fn rotate_rows<T: Real>(
+fn rotate<T: Real>(
     x: &mut [T], width: usize, position: impl Fn(usize) -> usize, rope: &Rope,
     sign: f64,
 ) {

@@ -6,6 +6,8 @@ use crate::start::{self, End};
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::rng::Rng;
+use moe_by_hand::tensors::Tensors;
+use moe_by_hand::train::checkpoint::State;
 use moe_by_hand::train::metrics;
 use moe_by_hand::train::options::Options;
 use std::fs;
@@ -714,6 +716,13 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
     let home = dir();
     let dir = home.0.as_path();
     succeeds(dir, &format!("train {SMALL} --steps 2 --out run"));
+    let half = "--precision f16 --out half";
+    succeeds(dir, &format!("train {SMALL} --steps 2 {half}"));
+    // the settings of a program that knows other numbers
+    fs::create_dir(dir.join("fp8")).unwrap();
+    let mut state = State::read(&dir.join("run/run.json")).unwrap();
+    state.precision = "fp8".into();
+    fs::write(dir.join("fp8/run.json"), state.to_json()).unwrap();
     fs::write(dir.join("short"), "too short").unwrap();
     fs::write(dir.join("binary"), [b'a', 0xff, 0xfe].repeat(400)).unwrap();
     fs::write(dir.join("other"), "another text ".repeat(40)).unwrap();
@@ -741,6 +750,17 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ("--aux NaN", "--aux is NaN, but "),
         ("--z-loss inf", "--z-loss is inf, but "),
         ("--seed -1", "--seed"),
+        ("--precision fp8", "--precision is fp8, but it is f32, bf16 or f16"),
+        ("--precision f16 --loss-scale 0", "--loss-scale is 0, but a scale"),
+        ("--precision f16 --loss-scale -2", "--loss-scale is -2, but a scale"),
+        ("--precision bf16 --loss-scale NaN", "--loss-scale is NaN, but "),
+        ("--precision bf16 --loss-scale inf", "--loss-scale is inf, but "),
+        ("--precision f16 --loss-scale 1e39", "a positive number, in f32"),
+        ("--precision f16 --loss-scale fast", "--loss-scale is fast, but it"),
+        ("--loss-scale 8", "--loss-scale is 8, but no gradient is too small"),
+        ("--loss-scale dynamic", "--loss-scale is dynamic, but "),
+        ("--save-precision f16", "--save-precision is f16, but "),
+        ("--save-precision f8", "--save-precision is f8, but "),
         ("--threads 0", "--threads is 0, but "),
         ("--threads 99999", "--threads is 99999, but "),
         ("--accumulate 0", "--accumulate is 0, but "),
@@ -768,6 +788,23 @@ fn nonsense_is_told_in_one_line_and_writes_nothing() {
         ("--resume --out run --seed 1", "--seed is 1, but the checkpoint has"),
         ("--resume --out run --recompute", "--recompute is true, but "),
         ("--resume --out run --text other", "the run was trained on"),
+        (
+            "--resume --out run --precision bf16",
+            "--precision is bf16, but the run was begun with f32; ",
+        ),
+        (
+            "--resume --out half --precision f32",
+            "--precision is f32, but the run was begun with f16; ",
+        ),
+        (
+            "--resume --out half --loss-scale 2",
+            "--loss-scale is 2.0, but the checkpoint has \"dynamic\"; ",
+        ),
+        (
+            "--resume --out run --save-precision bf16",
+            "--save-precision is \"bf16\", but the checkpoint has \"f32\"",
+        ),
+        ("--resume --out fp8", "the precision is fp8, but here it is f32, "),
         ("--resume --out run --preset bytes", "but the checkpoint has"),
         ("--resume --out cut", "training.safetensors is damaged"),
         ("--nonsense", "--nonsense"),
@@ -829,5 +866,75 @@ fn help_shows_the_defaults_that_hold() {
         let this = &rest[..rest.find("--").unwrap_or(rest.len())];
         let default = format!("[default: {value}]");
         assert!(this.contains(&default), "no {default} in {this}");
+    }
+}
+
+/// In 16 bits: from its settings alone it has the same bits; the metrics say the
+/// scale; `moe info` says what it takes; the weights are saved in bf16, and
+/// read.
+#[test]
+fn a_run_in_16_bits() {
+    let home = dir();
+    let dir = home.0.as_path();
+    for precision in ["bf16", "f16"] {
+        let out = |name: &str| format!("{precision}-{name}");
+        let args = format!(
+            "train {SMALL} --steps 14 --precision {precision} \
+             --save-precision bf16"
+        );
+        let whole = out("whole");
+        let said = succeeds(dir, &format!("{args} --out {whole}"));
+        assert!(said.contains(&format!("stored in {precision}, ")), "{said}");
+        // What it takes is what `moe info` says.
+        let info = format!(
+            "info --config small.json --text text --batch 4 --seq 16 \
+             --precision {precision} --json"
+        );
+        let info: serde_json::Value =
+            serde_json::from_str(&succeeds(dir, &info)).unwrap();
+        let bytes = &info["memory_bytes"];
+        let need = format!("({} bytes)", bytes["training"]);
+        assert!(said.contains(&need), "{need} in {said}");
+        let [theta, working] =
+            ["weights", "working"].map(|part| bytes[part].as_u64().unwrap());
+        assert_eq!(theta, 2 * working);
+        let lines = logged(&dir.join(&whole));
+        let scale = if precision == "f16" { 65_536.0 } else { 1.0 };
+        for line in &lines {
+            let m = &line.metrics;
+            assert_eq!((m.scale, m.skipped), (Some(scale), Some(0)));
+        }
+        // Begun anew from its settings alone.
+        let part = dir.join(out("part"));
+        fs::create_dir(&part).unwrap();
+        fs::copy(dir.join(&whole).join("run.json"), part.join("run.json"))
+            .unwrap();
+        let resume = format!("train --resume --out {}", out("part"));
+        succeeds(dir, &format!("{resume} --threads 1"));
+        assert!(weights(&part) == weights(&dir.join(&whole)), "{precision}");
+        assert_eq!(logged(&part), lines);
+        // Two bytes for each weight.
+        let path = dir.join(&whole).join("model.safetensors");
+        let file = Tensors::open(&path).unwrap();
+        for name in file.names() {
+            let dtype = file.dtype(&name).unwrap().to_string();
+            assert_eq!(dtype, "BF16", "{name}");
+        }
+        let config = fs::read_to_string(dir.join(&whole).join("config.json"));
+        assert!(config.unwrap().contains("\"dtype\": \"bfloat16\""));
+        let generate = "--prompt t --greedy --max-tokens 3";
+        succeeds(dir, &format!("generate --model {whole} {generate}"));
+        // A NaN in it is refused, as one of f32 is.
+        let mut all = fs::read(&path).unwrap();
+        let end = all.len();
+        all[end - 2..].copy_from_slice(&0x7fc0u16.to_le_bytes());
+        let header = u64::from_le_bytes(all[..8].try_into().unwrap()) as usize;
+        let text = str::from_utf8(&all[8..8 + header]).unwrap();
+        let other = text.replacen("\"sha256\"", "\"sha255\"", 1);
+        all.splice(8..8 + header, other.into_bytes());
+        fs::write(&path, all).unwrap();
+        let mut generate =
+            moe(dir, &format!("generate --model {whole} {generate}"));
+        start::fails(&mut generate, &["is NaN, but a weight has to be"]);
     }
 }
