@@ -148,17 +148,17 @@ const KINDS: [(&str, &str); 5] = [
 pub(crate) fn half_gradients(text: &Text) -> Result<Csv> {
     let mut csv = Csv::chart(
         "half-gradients",
-        "Sizes of the gradient's elements, and what f16 keeps of them: left \
-         of −25 they become 0, left of −41 they do if the loss is multiplied \
-         by 2¹⁶",
+        "Sizes of the gradient's elements in f32: f16 has fewer bits for those \
+         left of −14, and none for those left of −25",
         "How the exponents of a gradient's elements are distributed, for five \
-         kinds of tensors, before the first step and after 200. Most lie \
-         between 2 to the −30 and 2 to the −10, the experts' leftmost, the \
-         head's rightmost. What is left of the first line, at −25, is 0 in \
-         f16. Almost nothing is left of the second, at −41.",
+         kinds of tensors, before the first step and after 200. They lie \
+         between 2 to the −30 and 2 to the −3. The experts' are the smallest: \
+         most are below 2 to the −14, where f16's numbers are subnormal, and \
+         few below 2 to the −25, where it has none. After 200 steps most of \
+         the head's are as small.",
         ["exponent of ∣ḡ∣, base 2", "share of the elements"],
     );
-    let bins = -48..=0;
+    let bins = -32..=-1;
     for steps in [0, STEPS] {
         let next = Next::after(steps, text)?;
         let g = &next.gradients::<f32>(&[1.0])[0];
@@ -185,8 +185,8 @@ pub(crate) fn half_gradients(text: &Text) -> Result<Csv> {
             let each = shares.each_ref().map(|s| format!("{:.4}", s[i]));
             csv.row(format!("{exponent},{}", each.join(",")));
         }
-        for (at, what) in [(-25, "f16"), (-41, "f16, S = 2¹⁶")] {
-            csv.row(format!("guide,{at},0,{at},0.2,e,{what}"));
+        for (at, what) in [(-25, "0 in f16"), (-14, "subnormal")] {
+            csv.row(format!("guide,{at},0,{at},0.38,w,{what}"));
         }
     }
     Ok(csv)
@@ -197,10 +197,13 @@ pub(crate) fn half_scale(text: &Text) -> Result<Csv> {
         "half-scale",
         "Share of the gradient's elements that f16 makes 0, and that it makes \
          infinite or NaN, against the scale of the loss",
-        "The share of a gradient's elements that become 0 in f16, against \
-         the exponent of the loss scale, before the first step and after 200. \
-         It falls from almost all at 2 to the −12 to almost none at 2 to the \
-         12, until some element is too large and the gradient is not finite.",
+        "Two shares of a gradient's elements against the exponent of the loss \
+         scale, before the first step and after 200. The share that f16 makes \
+         0 falls from almost all at 2 to the −12 to two thirds at 2 to the \
+         −10, a few percent at 2 to the −6 and less than a thousandth from 1 \
+         on. The share that is infinite or NaN is nothing up to 2 to the 18, \
+         and almost all from 2 to the 26 on. The first scale of a run, 2 to \
+         the 16, lies between the two.",
         ["exponent of the loss scale S, base 2", "share of the elements"],
     );
     let exponents: Vec<i32> = (-12..=28).step_by(2).collect();
@@ -227,11 +230,14 @@ pub(crate) fn half_scale(text: &Text) -> Result<Csv> {
         shares.push(share(&|_, g| g == 0.0));
         shares.push(share(&|_, g| !g.is_finite()));
     }
-    csv.row("exponent,0 at first,∞ at first,0 later,∞ later");
+    csv.row("exponent,0 at first,∞ at first,0 at 200,∞ at 200");
     for (i, exponent) in exponents.iter().enumerate() {
         let each = shares.iter().map(|s| format!("{:.4}", s[i]));
         let each: Vec<_> = each.collect();
         csv.row(format!("{exponent},{}", each.join(",")));
+    }
+    for (at, what) in [(0, "S = 1"), (16, "first S")] {
+        csv.row(format!("guide,{at},0,{at},1,n,{what}"));
     }
     Ok(csv)
 }
