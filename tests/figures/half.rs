@@ -153,9 +153,9 @@ pub(crate) fn half_gradients(text: &Text) -> Result<Csv> {
         "How the exponents of a gradient's elements are distributed, for five \
          kinds of tensors, before the first step and after 200. They lie \
          between 2 to the −30 and 2 to the −3. The experts' are the smallest: \
-         most are below 2 to the −14, where f16's numbers are subnormal, and \
-         few below 2 to the −25, where it has none. After 200 steps most of \
-         the head's are as small.",
+         almost half, and later three quarters, are below 2 to the −14, where \
+         f16's numbers are subnormal, and few below 2 to the −25, where it has \
+         none. After 200 steps three quarters of the head's are as small.",
         ["exponent of ∣ḡ∣, base 2", "share of the elements"],
     );
     let bins = -32..=-1;
