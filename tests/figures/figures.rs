@@ -5,6 +5,7 @@
 mod csv;
 mod paper;
 mod drawings;
+mod half;
 mod plots;
 
 use clap::Parser;
@@ -59,6 +60,10 @@ const FIGURES: &[(&str, Make)] = &[
     ("moe-dispatch", Exact(drawings::moe_dispatch)),
     ("newton-schulz", Exact(plots::newton_schulz)),
     ("balance-load", Trained(plots::balance_load)),
+    ("half-bits", Exact(half::half_bits)),
+    ("half-error", Exact(half::half_error)),
+    ("half-gradients", Trained(half::half_gradients)),
+    ("half-scale", Trained(half::half_scale)),
 ];
 
 fn command(name: &str) -> String {
