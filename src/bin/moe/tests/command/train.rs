@@ -864,6 +864,8 @@ fn help_shows_the_defaults_that_hold() {
         let at = said.find(&format!("--{option} <")).unwrap();
         let rest = &said[at + 2..];
         let this = &rest[..rest.find("--").unwrap_or(rest.len())];
+        // wherever the line is broken
+        let this = this.split_whitespace().collect::<Vec<_>>().join(" ");
         let default = format!("[default: {value}]");
         assert!(this.contains(&default), "no {default} in {this}");
     }
