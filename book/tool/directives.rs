@@ -6,7 +6,7 @@ use crate::chapters::numbered;
 use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::text::{all_well, escape, html, link, page_of};
-use crate::{figures, guard, pages, rules, typeset};
+use crate::{figures, guard, ladder, pages, rules, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -93,6 +93,7 @@ impl Facts {
             "exercise" => self.exercise(argument, of)?,
             "code" => self.code(argument)?,
             "figure" => figures::figure(&self.root, argument)?,
+            "ladder" => ladder::ladder(&self.root, argument)?,
             "equation-map" => pages::equation_map(self),
             "notation" => pages::notation(self)?,
             "symbol-index" => pages::symbol_index(self),

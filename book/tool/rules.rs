@@ -3,9 +3,8 @@
 use crate::chapters::{
     Chapter, Mark, chapters, homes_of, marks, named, numbered,
 };
-use crate::figures;
 use crate::markdown::{cells, line_of, options};
-use crate::terms;
+use crate::{figures, ladder, terms};
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use regex::Regex;
@@ -17,6 +16,7 @@ const ALONE: &[&str] = &[
     "eq",
     "code",
     "figure",
+    "ladder",
     "equation-map",
     "notation",
     "symbol-index",
@@ -114,6 +114,7 @@ fn target(
              it here with {{{{#ref …}}}}"
         ),
         "figure" => drop(figures::load(root, argument)?),
+        "ladder" => drop(ladder::ladder(root, argument)?),
         "chapter" | "number" => {
             let slug = argument.split('#').next().unwrap_or_default();
             numbered(chapters, slug)?;
