@@ -32,7 +32,7 @@ fn an_option_its_value_the_rule_and_what_to_do() {
         ("train --stpes 5", &["`--stpes` is unknown", "did you mean --steps?"]),
         ("train x", &["`x` is unknown", "`moe train` has no such"]),
         ("trian", &["`trian` is unknown", "did you mean train?"]),
-        ("generate --prompt a", &["--model <DIR> is missing", "needs it"]),
+        ("generate --model x", &["--prompt <TEXT> is missing", "needs it"]),
         ("oracle", &["DIR", "missing"]),
         ("train --steps 1 --steps 2", &["--steps is given twice"]),
         ("train --resume=yes", &["--resume is \"yes\"", "takes no value"]),
