@@ -21,6 +21,9 @@ use moe_by_hand::train::precision::Stored;
 use moe_by_hand::train::trainer::Trainer;
 use moe_by_hand::train::validation::Validation;
 use rayon::current_num_threads;
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::yield_now;
 
 /// Bytes that `make` leaves in use: the middle one of five times, because
 /// the harness frees what a test that has ended printed whenever it likes.
@@ -73,9 +76,24 @@ fn with_muon<T: Stored>(o: Options) -> Run<Muon<f32>, T> {
 fn muon(layout: &Layout) -> Muon<f32> {
     Muon::with(layout, 0.1, 20.0, current_num_threads(), hidden)
 }
+/// Goes on until each thread of the pool has taken work from another. The
+/// first time it does, rayon allocates what it needs for that, and on a busy
+/// machine that may be later than a whole step.
+fn all_have_shared() {
+    let threads = current_num_threads();
+    let have: Vec<_> = (0..threads).map(|_| AtomicBool::new(false)).collect();
+    while !have.iter().all(|one| one.load(Relaxed)) {
+        (0..8 * threads).into_par_iter().for_each(|_| {
+            let one = rayon::current_thread_index().and_then(|i| have.get(i));
+            one.expect("in the pool").store(true, Relaxed);
+            yield_now();
+        });
+    }
+}
 /// What four steps and a validation allocate, when they are not the first.
 fn calls_of<O: StepFrom<T>, T: Stored>(mut t: Run<O, T>) -> u64 {
     assert!(calls() > 0, "it counts");
+    all_have_shared();
     t.step().unwrap();
     t.validate();
     let before = calls();
