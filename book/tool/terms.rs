@@ -72,7 +72,7 @@ struct Piece {
     kind: Kind,
     line: usize,
     text: String,
-    /// Of a formula.
+    /// The parts of a formula.
     tokens: Vec<String>,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Rung {
     /// To the rung below.
     pub(crate) added: String,
     pub(crate) parameters: usize,
-    /// Of these, what a byte uses.
+    /// What a byte uses of them.
     pub(crate) active: usize,
     /// Validation, in nats for each byte.
     pub(crate) loss: f64,
@@ -48,7 +48,7 @@ pub(crate) struct Climb {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Data {
     pub(crate) command: String,
-    /// Of the JSON of `rungs`, `steps` and `temperatures`.
+    /// The hash of the JSON of `rungs`, `steps` and `temperatures`.
     pub(crate) sha256: String,
     /// What was learned: its length and SHA-256.
     pub(crate) text_bytes: usize,

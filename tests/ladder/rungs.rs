@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Of the runs that the chapters show.
+/// How long the runs are that the chapters show.
 pub(crate) const STEPS: usize = 2000;
 pub(crate) fn options(steps: usize) -> Options {
     Options { steps, lr: 3e-3, ..Options::default() }

@@ -49,8 +49,8 @@ struct Tensor {
     elements: usize,
     /// Not 0 in f32.
     alive: usize,
-    /// Of these, 0 in f16, in f16 scaled, in bf16, and in f16 if only the
-    /// finished gradient is rounded to it.
+    /// How many of these are 0 in f16, in f16 scaled, in bf16, and in f16 if
+    /// only the finished gradient is rounded to it.
     gone: [usize; 4],
     /// ‖g − g32‖² of the first three, and ‖g32‖².
     error: [f64; 3],

@@ -31,8 +31,8 @@ fn it_is_small_and_the_one_that_its_readme_tells_of() {
     }
 }
 
-/// Of a poem that is not in the text that it was trained on, in the two
-/// windows of its context.
+/// The loss on a poem that is not in the text that it was trained on, in the
+/// two windows of its context.
 #[test]
 fn its_loss_is_the_recorded_one() {
     let (model, p) = hf::load::<f32>(&project(FOLDER)).unwrap();
