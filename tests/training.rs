@@ -564,6 +564,32 @@ fn metrics_lose_the_later_lines_only() {
     assert_eq!(metrics::read(&file).unwrap().len(), 7);
 }
 
+/// A flipped bit in a step's number costs its own line, and no line after it.
+#[test]
+fn a_flipped_step_costs_one_line() {
+    let file = dir("flipped-step").join(metrics::FILE);
+    let lines: Vec<String> = (1..=40).map(|n| json(&line(n))).collect();
+    let whole = lines.concat().into_bytes();
+    let logged = Logged { sha256: sha256(&whole), due: None };
+    let mut start = 0;
+    for (at, one) in lines.iter().enumerate() {
+        let step = one.find(':').unwrap() + 1;
+        for (byte, bit) in (0..2).flat_map(|b| (0..8).map(move |n| (b, n))) {
+            let mut bad = whole.clone();
+            bad[start + step + byte] ^= 1 << bit;
+            fs::write(&file, bad).unwrap();
+            let found = History::read(&file, 40, Some(&logged)).unwrap();
+            let kept = found.kept.lines().count();
+            let what = format!("line {at}, byte {byte}, bit {bit}");
+            assert!(kept >= 39, "{what}: {kept} lines are left");
+            assert!(!found.as_written, "{what}: not noticed");
+            let all = kept + found.bad.len();
+            assert!(all >= 40, "{what}: {all} lines are somewhere");
+        }
+        start += one.len();
+    }
+}
+
 /// A stop in the middle of a validation: the line is written after it.
 #[test]
 fn an_interrupted_validation_has_no_result() {

@@ -98,21 +98,24 @@ impl History {
             if path.exists() { file::read(path, file::ANY)? } else { vec![] };
         let due = logged.is_some_and(|l| l.due.is_some());
         let last = if due { step.saturating_sub(1) } else { step };
+        let lines: Vec<&[u8]> =
+            bytes.split_inclusive(|&b| b == b'\n').collect();
+        let read = |line: &&[u8]| parse(str::from_utf8(line).ok()?);
+        let steps: Vec<Option<usize>> = lines.iter().map(read).collect();
         let mut this = Self::default();
         let mut later: Vec<&[u8]> = vec![];
-        let mut reached = 0;
-        for line in bytes.split_inclusive(|&b| b == b'\n') {
-            let read = str::from_utf8(line).ok();
-            let read = read.and_then(|l| Some((l, parse(l)?)));
-            match read {
-                Some((text, l)) if (reached + 1..=last).contains(&l) => {
-                    reached = l;
+        for ((line, step), stays) in
+            lines.iter().zip(&steps).zip(rising(&steps, last))
+        {
+            match step {
+                Some(_) if stays => {
+                    let text = String::from_utf8_lossy(line);
                     this.kept += text.trim_end_matches('\n');
                     this.kept.push('\n');
                     // What stands before a line that stays is of no later step.
                     this.bad.extend(later.drain(..).map(<[u8]>::to_vec));
                 }
-                Some((_, l)) if l > last => later.push(line),
+                Some(l) if *l > last => later.push(line),
                 // Half a line, where a killed run ended.
                 None if !line.ends_with(b"\n") => later.push(line),
                 _ => this.bad.push(line.to_vec()),
@@ -205,6 +208,32 @@ fn failed(path: &Path, e: std::io::Error) -> Error {
 fn json(line: &Line) -> String {
     let json = serde_json::to_string(line).expect("numbers are JSON");
     json + "\n"
+}
+/// Which lines stay: as many as can, of steps that rise and do not pass `last`.
+/// So a line that says a step too high costs no line after it.
+fn rising(steps: &[Option<usize>], last: usize) -> Vec<bool> {
+    // The line that ends a row of each length, with the lowest step that can.
+    let mut ends: Vec<usize> = vec![];
+    let mut before = vec![None; steps.len()];
+    for (i, step) in steps.iter().enumerate() {
+        if !step.is_some_and(|l| (1..=last).contains(&l)) {
+            continue;
+        }
+        let at = ends.partition_point(|&end| steps[end] < *step);
+        before[i] = at.checked_sub(1).map(|at| ends[at]);
+        match ends.get_mut(at) {
+            Some(end) if steps[*end] == *step => {} // the first of two
+            Some(end) => *end = i,
+            None => ends.push(i),
+        }
+    }
+    let mut stays = vec![false; steps.len()];
+    let mut line = ends.last().copied();
+    while let Some(i) = line {
+        stays[i] = true;
+        line = before[i];
+    }
+    stays
 }
 /// The step of a line that is whole.
 fn parse(line: &str) -> Option<usize> {
