@@ -456,7 +456,7 @@ impl Real for Watched {
         None
     }
 }
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         vocab: 256,
         hidden: 16,

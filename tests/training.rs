@@ -2,6 +2,7 @@
 //! library.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::half::config;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Error;
 use moe_by_hand::file::write_atomic;
@@ -26,21 +27,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-fn config() -> Config {
-    Config {
-        vocab: 256,
-        hidden: 16,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head: 4,
-        experts: 4,
-        top_k: 2,
-        intermediate: 8,
-        context: 32,
-        ..Config::preset("tiny").unwrap()
-    }
-}
 fn model() -> Model {
     Model::new(config()).unwrap()
 }
