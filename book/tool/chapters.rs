@@ -80,7 +80,7 @@ pub(crate) enum Mark {
 /// Exercises, solutions and headings, each with its line.
 pub(crate) fn marks(text: &str) -> Result<Vec<(usize, Mark)>> {
     let exercise = Regex::new(
-        r"^\s*(?:#+\s+|[-*+]\s+|\d+[.)]\s+)?\*\*\{\{#exercise (\d+)\}\} ★{1,3}\*\*",
+        r"^\s*(?:#+\s+|[-*+]\s+|\d+[.)]\s+)?\*\*\{\{#exercise (\d+)\}\} ★{1,3}(?: (?:paper|code|measure))?\*\*",
     )?;
     let own = Regex::new(r"\*\*Exercise |\{\{#exercise\s*\d*\s*\}\}")?;
     let prose = prose(text);
