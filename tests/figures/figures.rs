@@ -7,6 +7,7 @@ mod paper;
 mod drawings;
 mod half;
 mod plots;
+mod performance;
 
 use clap::Parser;
 use csv::Csv;
@@ -64,6 +65,11 @@ const FIGURES: &[(&str, Make)] = &[
     ("half-error", Exact(half::half_error)),
     ("half-gradients", Trained(half::half_gradients)),
     ("half-scale", Trained(half::half_scale)),
+    ("memory-by-depth", Exact(performance::memory_by_depth)),
+    ("shard-timeline", Exact(performance::shard_timeline)),
+    ("balance-excess", Trained(performance::balance_excess)),
+    ("safetensors-bytes", Exact(performance::safetensors_bytes)),
+    ("logit-error", Exact(performance::logit_error)),
 ];
 
 fn command(name: &str) -> String {

@@ -115,8 +115,10 @@ fn figure(strides: &[(usize, f64)]) -> Csv {
     for &(s, t) in strides {
         csv.row(format!("{},{}", 4 * s, short(t)));
     }
-    for (s, what) in [(16, "a line for each"), (1024, "a page for each")] {
-        csv.row(format!("mark,0,{},{},se,{what}", 4 * s, short(at(s))));
+    for (s, side, what) in
+        [(16, "se", "a line for each"), (1024, "nw", "a page for each")]
+    {
+        csv.row(format!("mark,0,{},{},{side},{what}", 4 * s, short(at(s))));
     }
     csv
 }

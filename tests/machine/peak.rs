@@ -160,21 +160,22 @@ fn figure(
     }
     for p in streams {
         let (i, speed) = (short(p.intensity), giga(p.speed));
-        let side = if p.name == "AdamW" { "s" } else { "w" };
+        let side = if p.name == "AdamW" { "nw" } else { "w" };
         csv.row(format!("mark,1,{i},{speed},{side},{}", p.name));
     }
-    for p in products.iter().step_by(3) {
+    for p in products.iter().step_by(4) {
         let (i, speed) = (short(p.intensity), giga(p.speed));
         csv.row(format!("mark,0,{i},{speed},se,m = {}", p.name));
     }
-    let (low, corner, high) = (0.1, pi / beta, 200.0);
+    const LOW: f64 = 0.04;
+    let (low, corner, high) = (LOW, pi / beta, 200.0);
     let [low, corner, high] = [low, corner, high].map(short);
-    let start = giga(0.1 * beta);
+    let start = giga(LOW * beta);
     let top = giga(pi);
     csv.row(format!("guide,{corner},{top},{low},{start},e,"));
     let half = short(pi / read);
-    let below = giga(0.1 * read);
+    let below = giga(LOW * read);
     csv.row(format!("guide,{low},{below},{half},{top},,"));
-    csv.row(format!("guide,{corner},{top},{high},{top},nw,π"));
+    csv.row(format!("guide,{high},{top},{corner},{top},ne,π"));
     csv
 }
