@@ -1,4 +1,4 @@
-//! Chapter: measuring. Nothing allocates in a steady training step, and
+//! Chapter: measuring, memory. Nothing allocates in a steady training step, and
 //! recomputing saves the memory it is for: by the allocator that counts.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Chapter: measuring, parallel. Proofs that recomputation and shards change
+//! Chapter: memory, parallel. Proofs that recomputation and shards change
 //! nothing.
 
 use super::model::{recompute, shard_sum};

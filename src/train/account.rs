@@ -1,4 +1,4 @@
-//! Chapter: measuring. How much memory a training run takes, asked before any
+//! Chapter: memory. How much memory a training run takes, asked before any
 //! of it is taken.
 
 use crate::kernel::simd::bytes;
