@@ -2,7 +2,7 @@
 //! with links to code and proof, quoted source, figures, numbers of chapters
 //! and exercises, generated pages.
 
-use crate::chapters::numbered;
+use crate::chapters::{numbered, set_off_kinds};
 use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::text::{all_well, escape, html, link, page_of};
@@ -67,7 +67,8 @@ impl Facts {
     /// The text of the chapter of this number, with its directives carried
     /// out and the number before its title.
     fn expand(&self, text: &str, number: Option<u32>) -> String {
-        let text = registry::rewrite(text, |call| {
+        let text = set_off_kinds(text).unwrap_or_else(|_| text.to_string());
+        let text = registry::rewrite(&text, |call| {
             let made = self.made(call, number).transpose()?;
             // Only a draft comes this far with something missing.
             Some(made.unwrap_or_else(|e| {
