@@ -35,6 +35,11 @@ fn builds() -> Result<()> {
         "<span class=\"katex-html\" aria-hidden=\"true\"><span class=\"base\">",
     );
     has("<desc>Two lines fall from 3 to 1.5.</desc>");
+    // Comments are folded, and the times stand below the title.
+    has("<summary>… documentation: 5 lines</summary>");
+    has(
+        "<p class=\"times\">5 minutes to read, 5 with a pencil, 40 at the keyboard</p>",
+    );
     let map = tree.page("equation-map.html")?;
     assert!(map.contains("T1 3e-11 ≤ 1e-7"), "the map shows errors");
     assert!(!map.contains("stale"), "they are current");
