@@ -4,6 +4,7 @@
 //! In the order of reading; each module uses those above it only:
 //!
 //! 1. `chart`, `text`, `markdown`: line charts, HTML, and Markdown's parts;
+//!    `quote`: which lines of quoted code are folded;
 //! 2. `measure`: the errors that `moe check` last measured;
 //! 3. `typeset`: formulas that were typeset before;
 //! 4. `drawing`: pictures that are not charts; `figures`: both, from data;
@@ -30,6 +31,7 @@ mod chart;
 
 mod text;
 mod markdown;
+mod quote;
 pub mod measure;
 mod typeset;
 mod drawing;
