@@ -4,7 +4,7 @@
 //! command made it, the hash of the rest, and what it shows;
 //! `cargo book figures` draws `book/src/figures/NAME.svg` from it. Its kind is
 //! `chart`, lines over axes, `drawing`, boxes and arrows, or `heat`, squares
-//! that are the darker the larger their number.
+//! that are the stronger in color the larger their number.
 
 use crate::chart::{self, Figure, Guide, Line, Mark, Panel, Scale, Side, thin};
 use crate::drawing;

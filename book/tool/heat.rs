@@ -1,5 +1,5 @@
 //! Heat maps: how much each row of a text reads of each, as squares that are
-//! the darker the more it is.
+//! the stronger in color the more it is.
 //!
 //! A row is `label,share,share,…`, one share for each label from the first on:
 //! fewer where the rest is masked. The labels stand at the rows and, in the

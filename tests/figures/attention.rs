@@ -64,12 +64,12 @@ pub(crate) fn heat() -> Csv {
         "attention-heat",
         "Two of the twelve heads of the model that is part of the command, on \
          the beginning of Shakespeare's 18th sonnet. A row is a query; the \
-         darker a square, the more of that column's value it takes; · is a \
+         stronger a square, the more of that column's value it takes; · is a \
          space",
         "Two triangles of squares over the letters of Shall I compare thee. \
-         In the first, of the first block, most rows are pale all over; only \
-         the rows of the spaces have dark squares, at letters of the word \
-         before. In the second, of the second block, nearly every row is dark \
+         In the first, of the first block, most rows are faint all over; only \
+         the rows of the spaces have strong squares, at letters of the word \
+         before. In the second, of the second block, nearly every row is strong \
          at one square, just left of the diagonal.",
         ["the key: which byte is read", "query"],
     );

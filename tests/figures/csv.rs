@@ -24,7 +24,7 @@ impl Csv {
     pub(crate) fn drawing(name: &'static str, title: &str, alt: &str) -> Self {
         Self::new(name, "drawing", title, alt)
     }
-    /// Squares as dark as their shares, with the names of columns and rows.
+    /// Squares as strong as their shares, with the names of columns and rows.
     #[allow(dead_code, reason = "the figures alone have some")]
     pub(crate) fn heat(
         name: &'static str, title: &str, alt: &str, [x, y]: [&str; 2],
