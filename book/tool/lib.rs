@@ -7,8 +7,8 @@
 //!    `quote`: which lines of quoted code are folded;
 //! 2. `measure`: the errors that `moe check` last measured;
 //! 3. `typeset`: formulas that were typeset before;
-//! 4. `drawing`: pictures that are not charts; `figures`: both, from data;
-//!    `ladder`: the model that grows with the book;
+//! 4. `drawing`, `heat`: pictures that are not charts; `figures`: all of them,
+//!    from data; `ladder`: the model that grows with the book;
 //! 5. `chapters`: what a chapter is, and its number;
 //! 6. `terms`: what each chapter introduces, and that none uses it before;
 //! 7. `formula`: formulas are marked for mdbook-katex;
@@ -35,6 +35,7 @@ mod quote;
 pub mod measure;
 mod typeset;
 mod drawing;
+mod heat;
 pub mod figures;
 mod ladder;
 pub mod chapters;

@@ -737,6 +737,27 @@ fn a_drawing_has_boxes_and_arrows() -> Result<()> {
 }
 
 #[test]
+fn a_heat_map_has_a_square_for_each_share() -> Result<()> {
+    let svg = drawn("heat", "panel,a head\na,1\nb,0.25,0.75\n")?;
+    let count = |part: &str| svg.matches(part).count();
+    assert_eq!(count("class=\"cell"), 3, "none where the mask is");
+    assert_eq!(count(">a head<"), 1, "its title");
+    assert_eq!(count(">b<"), 2, "at its row and at its column");
+    // The second of the second row is as far right as it is down.
+    let square = svg.split("class=\"cell").nth(3).unwrap_or_default();
+    assert!(square.contains("x=\"65.0\""), "{square}");
+    assert!(square.contains("fill-opacity=\"0.75\""), "{square}");
+    for (rows, says) in [
+        ("a,1\nb,0.5,2\n", "`2` is no share"),
+        ("a,0.5,0.5\n", "`a` has more shares"),
+        ("", "there is no row"),
+    ] {
+        refused("heat", rows, says);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_draft_is_built_all_the_same() -> Result<()> {
     let tree = Tree::new()?;
     tree.edit(SCALE, "{{#eq scale-backward}}", "")?;
