@@ -2,11 +2,11 @@
 //! with links to code and proof, quoted source, figures, numbers of chapters
 //! and exercises, generated pages.
 
-use crate::chapters::numbered;
+use crate::chapters::{numbered, set_off_kinds, tally};
 use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::text::{all_well, escape, html, link, page_of};
-use crate::{figures, guard, ladder, pages, rules, typeset};
+use crate::{figures, guard, ladder, pages, quote, rules, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -45,11 +45,12 @@ impl Preprocessor for Directives {
             let path = chapter.source_path.clone().unwrap_or_default();
             let file = path.display().to_string();
             let number = facts.number(&file);
-            let written = facts.chapters.iter().find(|c| c.file == file);
-            let text = written.map_or("", |c| &c.text);
+            let chapter_here = facts.chapters.iter().find(|c| c.file == file);
+            let text = chapter_here.map_or("", |c| &c.text);
             let written = Written { file: &file, text };
             let text = formula::mark(&chapter.content, &written, &mut faults);
-            let text = facts.expand(&text, number);
+            let times = chapter_here.map(|c| tally(c, &facts.sources).times());
+            let text = facts.expand(&text, number, &times.unwrap_or_default());
             chapter.content = formula::hide_backticks(&text);
             chapter.number = number.map(|n| SectionNumber::new([n]));
         });
@@ -65,9 +66,10 @@ impl Preprocessor for Directives {
 
 impl Facts {
     /// The text of the chapter of this number, with its directives carried
-    /// out and the number before its title.
-    fn expand(&self, text: &str, number: Option<u32>) -> String {
-        let text = registry::rewrite(text, |call| {
+    /// out, the number before its title, and below it the times it takes.
+    fn expand(&self, text: &str, number: Option<u32>, times: &str) -> String {
+        let text = set_off_kinds(text).unwrap_or_else(|_| text.to_string());
+        let text = registry::rewrite(&text, |call| {
             let made = self.made(call, number).transpose()?;
             // Only a draft comes this far with something missing.
             Some(made.unwrap_or_else(|e| {
@@ -77,7 +79,13 @@ impl Facts {
             }))
         });
         match (number, text.strip_prefix("# ")) {
-            (Some(number), Some(text)) => format!("# {number}. {text}"),
+            (Some(number), Some(text)) => {
+                let (title, text) = text.split_once('\n').unwrap_or((text, ""));
+                format!(
+                    "# {number}. {title}\n\n<p class=\"times\">{times}</p>\n\
+                     {text}"
+                )
+            }
             _ => text,
         }
     }
@@ -161,10 +169,23 @@ impl Facts {
         let (source, item) = self.sources.find(&target)?;
         let (file, first) = (&source.file, item.first);
         let text = source.text_of(item);
-        Ok(format!(
+        let mut out = format!(
             "\n<p class=\"source\"><a href=\"{}\">{file}:{first}</a></p>\n\n\
-             `````rs\n{text}\n`````\n",
+             <div class=\"quoted\">\n\n",
             page_of(file, first)
-        ))
+        );
+        for part in quote::parts(&text, file.starts_with("tests/")) {
+            let (count, lines) = (part.lines.len(), part.lines.join("\n"));
+            let code = format!("`````rs\n{lines}\n`````\n\n");
+            out += &match part.folded {
+                Some(what) => format!(
+                    "<details class=\"folded\"><summary>… {what}: {count} \
+                     {}</summary>\n\n{code}</details>\n\n",
+                    if count == 1 { "line" } else { "lines" }
+                ),
+                None => code,
+            };
+        }
+        Ok(out + "</div>\n")
     }
 }

@@ -3,10 +3,12 @@
 //! `book/figures/NAME.csv` begins with lines `# key: value` that say which
 //! command made it, the hash of the rest, and what it shows;
 //! `cargo book figures` draws `book/src/figures/NAME.svg` from it. Its kind is
-//! `chart`, lines over axes, or `drawing`, boxes and arrows.
+//! `chart`, lines over axes, `drawing`, boxes and arrows, or `heat`, squares
+//! that are the stronger in color the larger their number.
 
 use crate::chart::{self, Figure, Guide, Line, Mark, Panel, Scale, Side, thin};
 use crate::drawing;
+use crate::heat;
 use crate::text::{escape, hex};
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
@@ -18,8 +20,8 @@ use std::path::Path;
 /// Points of a line, at most: more than a page shows are averaged.
 const POINTS: usize = 240;
 
-/// The keys of the header; all are needed, and of a chart these too. A chart
-/// may say `log: x`, `y` or `xy`.
+/// The keys of the header; all are needed, and for a chart or a heat map these
+/// too. A chart may say `log: x`, `y` or `xy`.
 const KEYS: [&str; 5] = ["command", "sha256", "kind", "title", "alt"];
 const AXES: [&str; 2] = ["x", "y"];
 
@@ -116,7 +118,10 @@ fn draw(root: &Path, name: &str) -> Result<Drawing> {
     let body = match keys["kind"] {
         "chart" => chart(&keys, data).map(|chart| chart.body()),
         "drawing" => drawing::draw(data),
-        other => bail!("{file}: `{other}` is no kind; write chart or drawing"),
+        "heat" => heat::draw([keys["x"], keys["y"]], data),
+        other => {
+            bail!("{file}: `{other}` is no kind; write chart, drawing or heat")
+        }
     };
     let (body, height) = body.with_context(|| file.clone())?;
     Ok(Drawing {
@@ -136,7 +141,10 @@ fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
         };
         keys.insert(key.trim(), value.trim());
     }
-    let axes = if keys.get("kind") == Some(&"chart") { &AXES[..] } else { &[] };
+    let axes = match keys.get("kind") {
+        Some(&("chart" | "heat")) => &AXES[..],
+        _ => &[],
+    };
     let needed = [&KEYS[..], axes].concat();
     for key in &needed {
         ensure!(

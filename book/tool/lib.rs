@@ -4,10 +4,11 @@
 //! In the order of reading; each module uses those above it only:
 //!
 //! 1. `chart`, `text`, `markdown`: line charts, HTML, and Markdown's parts;
+//!    `quote`: which lines of quoted code are folded;
 //! 2. `measure`: the errors that `moe check` last measured;
 //! 3. `typeset`: formulas that were typeset before;
-//! 4. `drawing`: pictures that are not charts; `figures`: both, from data;
-//!    `ladder`: the model that grows with the book;
+//! 4. `drawing`, `heat`: pictures that are not charts; `figures`: all of them,
+//!    from data; `ladder`: the model that grows with the book;
 //! 5. `chapters`: what a chapter is, and its number;
 //! 6. `terms`: what each chapter introduces, and that none uses it before;
 //! 7. `formula`: formulas are marked for mdbook-katex;
@@ -30,9 +31,11 @@ mod chart;
 
 mod text;
 mod markdown;
+mod quote;
 pub mod measure;
 mod typeset;
 mod drawing;
+mod heat;
 pub mod figures;
 mod ladder;
 pub mod chapters;

@@ -138,14 +138,21 @@ pub fn tallies(root: &Path) -> Result<String> {
         all.minutes += t.minutes;
         all.equations += t.equations;
         all.exercises += t.exercises;
+        for (all, of) in all.of_kind.iter_mut().zip(t.of_kind) {
+            *all += of;
+        }
         all.solutions += t.solutions;
     }
     Ok(format!("{out}{:<22}{}", "all", line(&all)))
 }
 
 fn line(t: &Tally) -> String {
+    let [paper, code, measure] = t.of_kind;
+    let others = t.exercises - paper - code - measure;
     format!(
-        "{:>4} min {:>4} equations {:>4} exercises {:>4} solutions",
+        "{:>4} min {:>4} equations {:>4} exercises: {paper:>3} paper \
+         {code:>3} code {measure:>3} measure {others:>3} of no kind {:>4} \
+         solutions",
         t.minutes, t.equations, t.exercises, t.solutions
     )
 }

@@ -1,7 +1,8 @@
 //! The rules that chapters, equations and sources keep.
 
 use crate::chapters::{
-    Chapter, Mark, chapters, homes_of, marks, named, numbered,
+    Chapter, Exercise, Mark, chapters, homes_of, marks, named, numbered,
+    too_few,
 };
 use crate::markdown::{cells, line_of, options};
 use crate::{figures, ladder, terms};
@@ -62,6 +63,7 @@ fn of_chapters(root: &Path) -> Result<Vec<String>> {
         exercises(&chapter.text, say)?;
     }
     comments(root, &chapters, &mut faults)?;
+    faults.extend(too_few(root, &chapters)?);
     faults.extend(terms::faults(root)?);
     Ok(faults)
 }
@@ -128,10 +130,12 @@ fn target(
             ),
             Some((slug, n)) => {
                 let (chapter, _) = numbered(chapters, slug)?;
-                let n = n.parse().context("the number is none")?;
+                let n: u32 = n.parse().context("the number is none")?;
                 let all = marks(&chapter.text)?;
+                let is =
+                    |m: Mark| matches!(m, Mark::Exercise(e) if e.number == n);
                 ensure!(
-                    all.iter().any(|(_, m)| *m == Mark::Exercise(n)),
+                    all.iter().any(|(_, m)| is(*m)),
                     "{} has no exercise {n}; correct the number",
                     chapter.file
                 );
@@ -255,7 +259,7 @@ fn exercises(text: &str, say: Say) -> Result<()> {
             );
         }
         match mark {
-            Mark::Exercise(number) => {
+            Mark::Exercise(Exercise { number, .. }) => {
                 if number != last + 1 {
                     let what = format!("number this exercise {}", last + 1);
                     say(line, what);

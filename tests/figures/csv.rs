@@ -24,6 +24,13 @@ impl Csv {
     pub(crate) fn drawing(name: &'static str, title: &str, alt: &str) -> Self {
         Self::new(name, "drawing", title, alt)
     }
+    /// Squares as strong as their shares, with the names of columns and rows.
+    #[allow(dead_code, reason = "the figures alone have some")]
+    pub(crate) fn heat(
+        name: &'static str, title: &str, alt: &str, [x, y]: [&str; 2],
+    ) -> Self {
+        Self::new(name, "heat", title, alt).with("x", x).with("y", y)
+    }
     fn new(name: &'static str, kind: &str, title: &str, alt: &str) -> Self {
         let (head, rows) = (vec![], String::new());
         let csv = Self { name, head, rows };

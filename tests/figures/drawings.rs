@@ -458,13 +458,14 @@ pub(crate) fn swiglu_lanes() -> Csv {
 pub(crate) fn attention_two_by_two() -> Csv {
     let mut csv = Csv::drawing(
         "attention-two-by-two",
-        "Two positions: the scores S, the shares P and the answers O, and \
-         beneath them, from right to left, their gradients",
-        "Above, from left to right: the scores 0.707; 0, 0.707 with the \
-         masked corner empty, the shares 1; 0.330, 0.670 and the answers 1, \
-         2; 2.340, 3.340. Beneath, from right to left: the gradient of the \
-         answers is the identity, that of the shares 1; 2, 4, that of the \
-         scores 0; −0.442, 0.442. The masked corner stays empty.",
+        "Two positions: scores, weights and output, and beneath them, from \
+         right to left, their gradients. A gradient of 3 arrives at the masked \
+         corner of P̄; its weight P = 0 turns it into 0",
+        "Above, from left to right: the scores S = 0.707; 0, 0.707 with −∞ in \
+         the masked corner, the weights P = 1, 0; 0.330, 0.670 and the output \
+         O = 1, 2; 2.340, 3.340. Beneath, from right to left: the gradient of \
+         the output is the identity, that of the weights 1, 3; 2, 4, that of \
+         the scores 0, 0; −0.442, 0.442. The 3 stands in the masked corner.",
     );
     let (q, k) = ([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0]);
     let v = [1.0, 2.0, 3.0, 4.0];
@@ -473,7 +474,8 @@ pub(crate) fn attention_two_by_two() -> Csv {
     attention_forward(mat_mut(&mut o, 2), &mut p, qm, km, vm, 1);
     let root = 2f64.sqrt();
     matmul(mat_mut(&mut s, 2), Set, qm, km.t());
-    let s = s.map(|s| s / root);
+    s.iter_mut().for_each(|s| *s /= root);
+    s[1] = f64::NEG_INFINITY;
     let d_o = [1.0, 0.0, 0.0, 1.0];
     let [mut dq, mut dk, mut dv, mut ds] = [[f64::NAN; 4]; 4];
     let grads = AttentionGrads {
@@ -491,26 +493,31 @@ pub(crate) fn attention_two_by_two() -> Csv {
         for (i, v) in m.into_iter().enumerate() {
             let (row, col) = ((i / 2) as f64, (i % 2) as f64);
             let corner = [x + 48.0 * col, y + 12.0 + 26.0 * row];
-            let (class, text) = match v {
-                _ if masked && i == 1 => ("faint dashed", String::new()),
-                0.0 => ("c7", "0".into()),
-                _ if v.fract() == 0.0 => ("c0", value(v, 0)),
-                _ if v < 0.0 => ("c1", value(v, 3)),
-                _ => ("c0", value(v, 3)),
+            let text = match v {
+                f64::NEG_INFINITY => "−∞".into(),
+                _ if v.fract() == 0.0 => value(v + 0.0, 0),
+                _ => value(v, 3),
+            };
+            let class = match v {
+                _ if masked && i == 1 && v > 0.0 => "c3 strong",
+                _ if masked && i == 1 => "c3 dashed",
+                0.0 => "c7",
+                _ if v < 0.0 => "c1",
+                _ => "c0",
             };
             csv.rect(corner, [48.0, 26.0], class, &text);
         }
     };
-    let (columns, rows) = ([4.0, 132.0, 260.0], [12.0, 104.0]);
+    let (columns, rows) = ([4.0, 132.0, 260.0], [12.0, 114.0]);
     square([columns[0], rows[0]], "S = QKᵀ/√d", s, true);
     square([columns[1], rows[0]], "P", p, true);
     square([columns[2], rows[0]], "O = PV", o, false);
-    square([columns[0], rows[1]], "S̄", ds, true);
+    square([columns[0], rows[1]], "S̄ = P ⊙ (P̄ − Δ)", ds, true);
     square([columns[1], rows[1]], "P̄ = ŌVᵀ", dp, true);
     square([columns[2], rows[1]], "Ō", d_o, false);
     for x in [columns[0], columns[1]].map(|x| x + 100.0) {
         csv.arrow([x, 50.0], [x + 24.0, 50.0], 0.0, "c0");
-        csv.arrow([x + 24.0, 142.0], [x, 142.0], 0.0, "c1");
+        csv.arrow([x + 24.0, 152.0], [x, 152.0], 0.0, "c1");
     }
     csv
 }

@@ -4,6 +4,7 @@
 
 mod csv;
 mod paper;
+mod attention;
 mod drawings;
 mod half;
 mod plots;
@@ -54,8 +55,13 @@ const FIGURES: &[(&str, Make)] = &[
     ("rmsnorm-tangent", Exact(drawings::rmsnorm_tangent)),
     ("swiglu-lanes", Exact(drawings::swiglu_lanes)),
     ("gradient-highway", Exact(plots::gradient_highway)),
+    ("attention-lookup", Exact(attention::lookup)),
+    ("attention-heat", Exact(attention::heat)),
     ("attention-two-by-two", Exact(drawings::attention_two_by_two)),
     ("heads-wiring", Exact(drawings::heads_wiring)),
+    ("heads-memory", Exact(attention::heads_memory)),
+    ("rope-hands", Exact(attention::rope_hands)),
+    ("rope-relative", Exact(attention::rope_relative)),
     ("rope-clock", Exact(plots::rope_clock)),
     ("router-topk", Exact(drawings::router_topk)),
     ("moe-dispatch", Exact(drawings::moe_dispatch)),

@@ -35,6 +35,11 @@ fn builds() -> Result<()> {
         "<span class=\"katex-html\" aria-hidden=\"true\"><span class=\"base\">",
     );
     has("<desc>Two lines fall from 3 to 1.5.</desc>");
+    // Comments are folded, and the times stand below the title.
+    has("<summary>… documentation: 5 lines</summary>");
+    has(
+        "<p class=\"times\">5 minutes to read, 5 with a pencil, 40 at the keyboard</p>",
+    );
     let map = tree.page("equation-map.html")?;
     assert!(map.contains("T1 3e-11 ≤ 1e-7"), "the map shows errors");
     assert!(!map.contains("stale"), "they are current");
@@ -52,6 +57,7 @@ fn builds() -> Result<()> {
         assert!(first.contains(link), "no {link}");
     }
     has("<span id=\"exercise-2\">Exercise 2.2</span> ★");
+    has("</span> ★</strong> <span class=\"kind\">code</span> And");
     let home = "<a href=\"../../../scale.html\">Chapter 2</a>";
     assert!(source.contains(home), "the home of a source");
     let notation = tree.page("notation.html")?;
@@ -380,8 +386,31 @@ fn an_exercise_without_solution_is_found() {
     let says = ["scale.md:44", "number this exercise 2"];
     breaks(SCALE, "{{#exercise 2}}", "{{#exercise 3}}", &says);
     let says = ["begins its heading, list item or paragraph with"];
-    breaks(SCALE, "**{{#exercise 2}} ★**", "**{{#exercise 2}}**", &says);
-    breaks(SCALE, "**{{#exercise 2}} ★**", "**Exercise two**", &says);
+    let exercise = "**{{#exercise 2}} ★ code**";
+    breaks(SCALE, exercise, "**{{#exercise 2}}**", &says);
+    breaks(SCALE, exercise, "**{{#exercise 2}} ★ talk**", &says);
+    breaks(SCALE, exercise, "**Exercise two**", &says);
+}
+
+#[test]
+fn a_chapter_with_too_few_exercises_is_found() -> Result<()> {
+    let quota = "book/exercises.toml";
+    let says =
+        ["why.md: has 1 of the 2 exercises that book/exercises.toml asks for"];
+    breaks(quota, "least = 1", "least = 2", &says);
+    let says = ["scale.md: has no exercise of the kind code, which"];
+    breaks(SCALE, "★ code**", "★ paper**", &says);
+    let says = ["exercises.toml: SUMMARY.md lists no chapter `scales`"];
+    breaks(quota, "\"scale\"", "\"scales\"", &says);
+    let tree = Tree::new()?;
+    let tallies = make::tallies(tree.root())?;
+    let scale = tallies.lines().find(|l| l.starts_with("scale.md"));
+    let counted = "3 exercises:   1 paper   1 code   1 measure   0 of no kind";
+    assert!(scale.is_some_and(|l| l.contains(counted)), "{tallies}");
+    tree.edit(quota, "[]", "[\"why\"]")?;
+    tree.edit(quota, "least = 1", "least = 2")?;
+    tree.build()?;
+    Ok(())
 }
 
 #[test]
@@ -405,8 +434,8 @@ fn a_chapter_that_is_not_there_is_found() {
     breaks(WHY, "{{#number scale}}", "{{#number notation}}", &says);
     let says = ["why.html: the link scale.html#with-eps leads nowhere"];
     breaks(WHY, "scale#with-epsilon", "scale#with-eps", &says);
-    let says = ["why.md:33: {{#exercise scale 3}}: scale.md has no exercise 3"];
-    breaks(WHY, "exercise scale 2", "exercise scale 3", &says);
+    let says = ["why.md:33: {{#exercise scale 4}}: scale.md has no exercise 4"];
+    breaks(WHY, "exercise scale 2", "exercise scale 4", &says);
 }
 
 #[test]
@@ -440,6 +469,7 @@ fn chapters_take_their_turn_from_the_summary_alone() -> Result<()> {
     tree.edit("book/src/SUMMARY.md", entry, "")?;
     let scale = "- [Scale](scale.md)\n";
     tree.edit("book/src/SUMMARY.md", scale, &format!("{scale}{entry}"))?;
+    tree.edit("book/exercises.toml", "[]", "[\"why\"]")?;
     tree.build()?;
     let (why, scale) = (tree.page("why.html")?, tree.page("scale.html")?);
     assert!(why.contains("(2.1)") && why.contains("2. Why"), "{why}");
@@ -702,6 +732,27 @@ fn a_drawing_has_boxes_and_arrows() -> Result<()> {
         ("dot,1,1,c8,", "`c8` is no class"),
     ] {
         refused("drawing", row, says);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_heat_map_has_a_square_for_each_share() -> Result<()> {
+    let svg = drawn("heat", "panel,a head\na,1\nb,0.25,0.75\n")?;
+    let count = |part: &str| svg.matches(part).count();
+    assert_eq!(count("class=\"cell"), 3, "none where the mask is");
+    assert_eq!(count(">a head<"), 1, "its title");
+    assert_eq!(count(">b<"), 2, "at its row and at its column");
+    // The second of the second row is as far right as it is down.
+    let square = svg.split("class=\"cell").nth(3).unwrap_or_default();
+    assert!(square.contains("x=\"65.0\""), "{square}");
+    assert!(square.contains("fill-opacity=\"0.75\""), "{square}");
+    for (rows, says) in [
+        ("a,1\nb,0.5,2\n", "`2` is no share"),
+        ("a,0.5,0.5\n", "`a` has more shares"),
+        ("", "there is no row"),
+    ] {
+        refused("heat", rows, says);
     }
     Ok(())
 }
