@@ -71,11 +71,11 @@ const FIGURES: &[(&str, Make)] = &[
     ("half-error", Exact(half::half_error)),
     ("half-gradients", Trained(half::half_gradients)),
     ("half-scale", Trained(half::half_scale)),
+    ("safetensors-bytes", Exact(performance::safetensors_bytes)),
+    ("logit-error", Exact(performance::logit_error)),
     ("memory-by-depth", Exact(performance::memory_by_depth)),
     ("shard-timeline", Exact(performance::shard_timeline)),
     ("balance-excess", Trained(performance::balance_excess)),
-    ("safetensors-bytes", Exact(performance::safetensors_bytes)),
-    ("logit-error", Exact(performance::logit_error)),
 ];
 
 fn command(name: &str) -> String {

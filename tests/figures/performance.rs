@@ -1,5 +1,5 @@
-//! Chapter: memory, parallel, scaling-out. What a depth costs, how a step is
-//! shared, and what stands in a file.
+//! Chapter: scaling-out, memory, parallel. What stands in a file, what a depth
+//! costs, and how a step is shared.
 
 use crate::csv::{Csv, short};
 use moe_by_hand::config::Config;
@@ -88,7 +88,10 @@ pub(crate) fn shard_timeline() -> Csv {
             for (t, widths) in each.into_iter().enumerate() {
                 let mut x = from;
                 for (i, w) in widths.into_iter().enumerate() {
-                    let text = format!("{name}{}", 2 * t + i);
+                    let text = match name {
+                        "Σ" => name.into(), // of all shards
+                        _ => format!("{name}{}", 2 * t + i),
+                    };
                     csv.rect([x, lane(t)], [w - 2.0, high], class, &text);
                     x += w;
                 }
