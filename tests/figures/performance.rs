@@ -212,7 +212,7 @@ pub(crate) fn safetensors_bytes() -> Csv {
     let bytes: &'static [u8] = file.clone().leak();
     let read = Tensors::of(Path::new("w.safetensors"), bytes).unwrap();
     let numbers: Vec<f32> = read.floats("w", &[2]).unwrap();
-    assert_eq!(numbers, values);
+    assert_eq!(numbers, values, "the library reads it");
     let mut csv = Csv::drawing(
         "safetensors-bytes",
         "A whole safetensors file of one tensor with two numbers, 1 and −0.5: \
