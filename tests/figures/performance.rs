@@ -45,7 +45,7 @@ pub(crate) fn memory_by_depth() -> Csv {
     let last = rows[rows.len() - 1];
     let mut csv = Csv::chart(
         "memory-by-depth",
-        "Activations of the preset `bytes` at 12 × 64 tokens, by the number of \
+        "Activations of the preset “bytes” at 12 × 64 tokens, by the number of \
          blocks: all kept, the stream kept at every ⌈√L⌉-th block, the stream \
          kept at every block",
         &format!(
@@ -138,12 +138,15 @@ fn routed(text: &Text, windows: usize) -> (Routed, [usize; 2]) {
 pub(crate) fn balance_excess(text: &Text) -> Result<Csv> {
     let rows = 1 << 16;
     let (layers, [e, k]) = routed(text, rows / 256);
-    let mut order: Vec<usize> = (0..rows).collect();
-    let straight = order.clone();
+    let straight: Vec<usize> = (0..rows).collect();
     let mut rng = Rng::new(0, 1);
-    for i in (1..rows).rev() {
-        order.swap(i, rng.below(i + 1));
-    }
+    let shuffled = [(); 32].map(|()| {
+        let mut order = straight.clone();
+        for i in (1..rows).rev() {
+            order.swap(i, rng.below(i + 1));
+        }
+        order
+    });
     // The mean over the layers and over micro-batches of n rows.
     let loss = |n: usize, order: &[usize]| {
         let each = |(prob, choice): &(Vec<f64>, Vec<usize>)| {
@@ -167,13 +170,18 @@ pub(crate) fn balance_excess(text: &Text) -> Result<Csv> {
     let sizes: Vec<usize> = (3..=14).map(|i| 1 << i).collect();
     let measured: Vec<[f64; 2]> = sizes
         .iter()
-        .map(|&n| [excess(n, &straight), excess(n, &order)])
+        .map(|&n| {
+            let all = shuffled.iter().map(|order| excess(n, order));
+            let mean = all.sum::<f64>() / shuffled.len() as f64;
+            [excess(n, &straight), mean]
+        })
         .collect();
     let at = |n: usize| measured[sizes.iter().position(|&s| s == n).unwrap()];
     let mut csv = Csv::chart(
         "balance-excess",
         "By how much the mean balance loss of micro-batches exceeds that of all \
-         65,536 rows, in the router of the model that is part of the command",
+         65,536 rows, in the router of the model that is part of the command; shuffled: \
+         means of 32 shuffles",
         &format!(
             "The excess over the rows of a micro-batch, both axes logarithmic. \
              For shuffled rows it falls as one over their number, along a \
