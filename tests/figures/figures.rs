@@ -7,6 +7,8 @@ mod paper;
 mod drawings;
 mod half;
 mod plots;
+mod counted;
+mod network;
 
 use clap::Parser;
 use csv::Csv;
@@ -58,12 +60,21 @@ const FIGURES: &[(&str, Make)] = &[
     ("rope-clock", Exact(plots::rope_clock)),
     ("router-topk", Exact(drawings::router_topk)),
     ("moe-dispatch", Exact(drawings::moe_dispatch)),
+    ("parameter-shares", Exact(network::parameter_shares)),
+    ("book-map", Exact(network::book_map)),
+    ("loss-forces", Exact(network::loss_forces)),
+    ("start-loss", Exact(network::start_loss)),
     ("newton-schulz", Exact(plots::newton_schulz)),
     ("balance-load", Trained(plots::balance_load)),
     ("half-bits", Exact(half::half_bits)),
     ("half-error", Exact(half::half_error)),
     ("half-gradients", Trained(half::half_gradients)),
     ("half-scale", Trained(half::half_scale)),
+    ("three-cuts", Exact(network::three_cuts)),
+    ("temperature-entropy", Exact(network::temperature_entropy)),
+    ("cache-work", Exact(network::cache_work)),
+    ("cache-bytes", Exact(network::cache_bytes)),
+    ("experts-read", Exact(network::experts_read)),
 ];
 
 fn command(name: &str) -> String {
