@@ -423,7 +423,7 @@ pub(crate) fn three_cuts() -> Csv {
         let cuts = [
             (TOP_K, "top-k", 0.6),
             (by_p, "nucleus", 0.6),
-            (by_min, "min-p", 0.12),
+            (by_min, "min-p", 0.03),
         ];
         for (n, name, y) in cuts {
             let x = n as f64 + 0.5;
@@ -544,7 +544,7 @@ pub(crate) fn cache_work() -> Csv {
     ];
     for (title, with, without, unit) in panels {
         csv.row(format!("panel,{title}"));
-        csv.row("T,cache,none");
+        csv.row("T,cache,without");
         for t in 1..=64 {
             let [a, b] = [with, without].map(|v| short(v[t - 1] / unit));
             csv.row(format!("{t},{a},{b}"));
