@@ -86,7 +86,7 @@ pub type Grads<T, B = Block> = ModelGrads<T, <B as Layer>::Acts<T>>;
 pub struct Batch<'a> {
     /// What the model sees.
     pub tokens: &'a [usize],
-    /// What it shall predict.
+    /// What it should predict.
     pub targets: &'a [usize],
 }
 
