@@ -1,5 +1,5 @@
-//! Chapter: memory, parallel, scaling-out. What a depth costs, how a step is
-//! shared, and what stands in a file.
+//! Chapter: scaling-out, memory, parallel. What stands in a file, what a depth
+//! costs, and how a step is shared.
 
 use crate::csv::{Csv, short};
 use moe_by_hand::config::Config;
@@ -88,7 +88,10 @@ pub(crate) fn shard_timeline() -> Csv {
             for (t, widths) in each.into_iter().enumerate() {
                 let mut x = from;
                 for (i, w) in widths.into_iter().enumerate() {
-                    let text = format!("{name}{}", 2 * t + i);
+                    let text = match name {
+                        "Σ" => name.into(), // of all shards
+                        _ => format!("{name}{}", 2 * t + i),
+                    };
                     csv.rect([x, lane(t)], [w - 2.0, high], class, &text);
                     x += w;
                 }
@@ -209,7 +212,7 @@ pub(crate) fn safetensors_bytes() -> Csv {
     let bytes: &'static [u8] = file.clone().leak();
     let read = Tensors::of(Path::new("w.safetensors"), bytes).unwrap();
     let numbers: Vec<f32> = read.floats("w", &[2]).unwrap();
-    assert_eq!(numbers, values);
+    assert_eq!(numbers, values, "the library reads it");
     let mut csv = Csv::drawing(
         "safetensors-bytes",
         "A whole safetensors file of one tensor with two numbers, 1 and −0.5: \

@@ -22,7 +22,7 @@ impl<F: FnOnce()> Kernel for Loop<F> {
 }
 macro_rules! pass {
     (for $($x:pat_param in $xs:expr),+ => $do:expr) => {
-        Isa::best().run(Loop(
+        Isa::current().run(Loop(
             #[inline(always)]
             || {
                 for pass!(@pat $($x),+) in pass!(@zip $($xs),+) {
@@ -66,7 +66,7 @@ fn norm(n: usize) -> [f64; 3] {
     let fused = &mut || {
         let (h, y, r) = black_box(&mut three);
         let (x, a, gain) = (&x, &a, &gain);
-        Isa::best().run(AddNorm { h, y, r, x, a, gain });
+        Isa::current().run(AddNorm { h, y, r, x, a, gain });
     };
     let times = medians([separate, blocks, fused]);
     assert!(one == two, "the same kernels, the same bits");
@@ -181,7 +181,7 @@ fn adam(n: usize) -> [f64; 3] {
     };
     let fused = &mut || {
         let [p, m, v] = black_box(&mut three);
-        Isa::best().run(OneAdam { p, m, v, g: &g, rates });
+        Isa::current().run(OneAdam { p, m, v, g: &g, rates });
     };
     let times = medians([separate, blocks, fused]);
     times.map(|t| 1e9 * t / n as f64)

@@ -4,6 +4,7 @@
 use crate::clock::{median, table};
 use crate::csv::{Csv, short};
 use moe_by_hand::kernel::matrix::{Set, mat, mat_mut, matmul};
+use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::kernel::vector::{axpy, sum_of_squares};
 use moe_by_hand::nn::rmsnorm::rmsnorm_forward;
 use moe_by_hand::rng::Rng;
@@ -108,7 +109,7 @@ pub(crate) fn print() -> Csv {
     let pi = peak();
     let sizes = [12, 17, 22, 25].map(|log| (1 << log, bandwidth(1 << log)));
     let [read, beta] = sizes[3].1;
-    println!("π = {:.1}·10⁹ operations/s\n", pi / 1e9);
+    println!("{}: π = {:.1}·10⁹ operations/s\n", Isa::current(), pi / 1e9);
     let rows = sizes.map(|(n, both): (usize, _)| {
         let [read, both] = both.map(|b| format!("{:.1}", b / 1e9));
         [format!("{} KiB", 4 * n / 1024), read, both]
