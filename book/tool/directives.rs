@@ -7,7 +7,7 @@ use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::pages::{code_of, planted_in, proof_of, tests_of};
 use crate::text::{all_well, escape, html, page_of};
-use crate::{figures, guard, ladder, pages, quote, rules, typeset};
+use crate::{columns, figures, guard, ladder, pages, quote, rules, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -50,6 +50,7 @@ impl Preprocessor for Directives {
             let text = chapter_here.map_or("", |c| &c.text);
             let written = Written { file: &file, text };
             let text = formula::mark(&chapter.content, &written, &mut faults);
+            let text = columns::align(&text);
             let times = chapter_here.map(|c| tally(c, &facts.sources).times());
             let text = facts.expand(&text, number, &times.unwrap_or_default());
             chapter.content = formula::hide_backticks(&text);

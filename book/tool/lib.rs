@@ -4,7 +4,7 @@
 //! In the order of reading; each module uses those above it only:
 //!
 //! 1. `chart`, `text`, `markdown`: line charts, HTML, and Markdown's parts;
-//!    `paint`: Rust in color; `quote`: which lines of quoted code are folded;
+//!    `columns`: numbers in tables; `paint`: Rust in color; `quote`: which lines of quoted code are folded;
 //! 2. `measure`: the errors that `moe check` last measured;
 //! 3. `typeset`: formulas that were typeset before;
 //! 4. `drawing`: pictures that are not charts; `figures`: both, from data;
@@ -33,6 +33,7 @@ mod chart;
 mod text;
 mod paint;
 mod markdown;
+mod columns;
 mod quote;
 pub mod measure;
 mod typeset;

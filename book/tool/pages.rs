@@ -31,8 +31,11 @@ pub fn equation_map(facts: &Facts) -> String {
             chapter = shown.number.0;
             let (page, name) = (&shown.file, escape(&shown.chapter));
             let slug = page.trim_end_matches(".md");
-            out +=
-                &format!("\n## {chapter}. [{name}]({page}) {{#of-{slug}}}\n");
+            // mdBook's list of sections leaves out what is a link.
+            out += &format!(
+                "\n## {chapter}. {name} {{#of-{slug}}}\n\n\
+                 [Chapter {chapter}]({page})\n"
+            );
         }
         out += &row(facts, shown, equation);
     }

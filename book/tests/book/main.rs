@@ -38,7 +38,7 @@ fn builds() -> Result<()> {
     // Comments are folded, and the times stand below the title.
     has("<summary>… documentation: 5 lines</summary>");
     has(
-        "<p class=\"times\">5 minutes to read, 5 with a pencil, 40 at the keyboard</p>",
+        "<p class=\"times\">5 minutes to read, 10 with a pencil, 40 at the keyboard</p>",
     );
     // What measures it, the test, and what is planted in it.
     for link in [
