@@ -108,37 +108,37 @@ fn halves<T: Real>(count: usize, p: &Params<T>) -> ParamGrads<T> {
 
 /// The mistakes of a block, in words.
 const MISTAKES: [(Mistake, &str); 31] = [
-    (ExtraR, "RMSNorm: extra factor r"),
-    (NoGain, "RMSNorm: gain missing in x̄"),
-    (GainSet, "RMSNorm: γ̄ = for +="),
-    (SumForMean, "RMSNorm: 1/D missing"),
-    (NoEps, "RMSNorm: ε missing in r"),
-    (OrderSwapped, "norm before its sub-layer"),
-    (NoResidual, "residual missing"),
-    (NoRope, "RoPE missing"),
-    (RopeSign, "RoPE: wrong sign"),
-    (RopeNtk, "RoPE: NTK base in backward only"),
-    (NoDelta, "softmax: Δ missing"),
-    (NoScale, "1/√d missing in K̄"),
-    (MaskShift, "causal mask off by one"),
-    (GroupSet, "KV group sum: = for +="),
-    (GroupModulo, "KV group: h mod K for ⌊h/g⌋"),
-    (Transposed, "W̄ₒ transposed"),
-    (InputSet, "attention x̄: = for += (of v)"),
-    (Stale, "attention: stale input in W̄"),
-    (SiluSlope, "SiLU′ = σ"),
-    (ExpertInputSet, "SwiGLU x̄: = for += (second product)"),
-    (WeightSet, "W̄₁: = for +="),
-    (IdleStale, "idle expert's gradient left stale"),
-    (NoWeight, "expert's weight missing in ō"),
-    (GatherSet, "gather: = for +="),
-    (RouterCut, "router gradient missing"),
-    (NoRenorm, "renormalization's Jacobian missing"),
-    (Leak, "gradient leaks to experts not chosen"),
-    (AuxCut, "aux + z gradient missing"),
-    (AuxTimesK, "aux off by factor k"),
-    (ZSign, "z-loss: sign"),
-    (ZNoLse, "z-loss: ℓ missing"),
+    (ExtraR, "RMSNorm: extra factor r"), // wrong: rmsnorm-backward
+    (NoGain, "RMSNorm: gain missing in x̄"), // wrong: rmsnorm-backward
+    (GainSet, "RMSNorm: γ̄ = for +="), // wrong: rmsnorm-backward-gamma, rmsnorm-layer-backward
+    (SumForMean, "RMSNorm: 1/D missing"), // wrong: rmsnorm-backward
+    (NoEps, "RMSNorm: ε missing in r"), // wrong: rmsnorm-backward
+    (OrderSwapped, "norm before its sub-layer"), // wrong: residual-backward
+    (NoResidual, "residual missing"), // wrong: residual-backward
+    (NoRope, "RoPE missing"),         // wrong: rope-backward
+    (RopeSign, "RoPE: wrong sign"),   // wrong: rope-backward
+    (RopeNtk, "RoPE: NTK base in backward only"), // wrong: rope-backward
+    (NoDelta, "softmax: Δ missing"),  // wrong: causal-softmax-backward
+    (NoScale, "1/√d missing in K̄"),   // wrong: attention-backward
+    (MaskShift, "causal mask off by one"), // wrong: causal-softmax-backward
+    (GroupSet, "KV group sum: = for +="), // wrong: gqa-reduce
+    (GroupModulo, "KV group: h mod K for ⌊h/g⌋"), // wrong: gqa-reduce
+    (Transposed, "W̄ₒ transposed"),    // wrong: linear-backward-weight
+    (InputSet, "attention x̄: = for += (of v)"), // wrong: attention-layer-backward
+    (Stale, "attention: stale input in W̄"), // wrong: attention-layer-backward
+    (SiluSlope, "SiLU′ = σ"), // wrong: silu-backward, glu-backward
+    (ExpertInputSet, "SwiGLU x̄: = for += (second product)"), // wrong: swiglu-backward, swiglu-layer-backward
+    (WeightSet, "W̄₁: = for +="), // wrong: linear-backward
+    (IdleStale, "idle expert's gradient left stale"), // wrong: moe-backward
+    (NoWeight, "expert's weight missing in ō"), // wrong: moe-backward-expert
+    (GatherSet, "gather: = for +="), // wrong: moe-gather-backward
+    (RouterCut, "router gradient missing"), // wrong: router-backward
+    (NoRenorm, "renormalization's Jacobian missing"), // wrong: topk-renorm-backward
+    (Leak, "gradient leaks to experts not chosen"), // wrong: topk-renorm-backward
+    (AuxCut, "aux + z gradient missing"),           // wrong: aux-backward
+    (AuxTimesK, "aux off by factor k"),             // wrong: aux-backward
+    (ZSign, "z-loss: sign"),                        // wrong: z-loss-backward
+    (ZNoLse, "z-loss: ℓ missing"),                  // wrong: z-loss-backward
 ];
 
 /// What others would have said of the whole gradient.
