@@ -165,7 +165,7 @@ impl<A: Layer, M: Layer> Layer for Block<A, M> {
         let (u, du) = (&a.norm1.y, &mut g.norm1.y);
         self.attention.backward(p, u, &a.attention, &mut g.attention, du, dp);
         self.norm1.backward(p, x, &a.norm1, &mut g.norm1, dx, dp);
-        add_to(dx, &g.h);
+        add_to(dx, &g.h); // eq: residual-backward
     }
 }
 impl<A: Decode, M: Layer> Decode for Block<A, M> {

@@ -86,7 +86,7 @@ pub type Grads<T, B = Block> = ModelGrads<T, <B as Layer>::Acts<T>>;
 pub struct Batch<'a> {
     /// What the model sees.
     pub tokens: &'a [usize],
-    /// What it shall predict.
+    /// What it should predict.
     pub targets: &'a [usize],
 }
 
@@ -186,13 +186,14 @@ impl<B: Layer> Model<B> {
         let n = a.shape.rows();
         assert_eq!(tokens.len(), n, "tokens against {:?}", a.shape);
         let nd = n * self.config.hidden;
+        // eq: model-forward
         embedding_forward(&mut a.stream[..nd], &p[self.embed], tokens);
         for (l, block) in self.blocks.iter().enumerate() {
             let (x, y) = a.stream[l * nd..].split_at_mut(nd);
             let kept = l.min(a.blocks.len() - 1);
             let b = &mut a.blocks[kept];
             B::context(b, Context { layer: l, ..a.context });
-            block.forward(p, x, b);
+            block.forward(p, x, b); // eq: model-forward
             y[..nd].copy_from_slice(B::y(b));
             if let Some(totals) = B::totals(b) {
                 a.totals[l].set(totals);
@@ -211,6 +212,7 @@ impl<B: Layer> Model<B> {
     ) {
         let nd = a.shape.rows() * self.config.hidden;
         // logits = head(norm(x))
+        // eq: model-backward
         let (u, du) = (&a.norm.y, &mut g.norm.y);
         self.head.backward(p, u, &a.head, &mut g.head, du, dp);
         let x = &a.stream[self.blocks.len() * nd..];
@@ -228,6 +230,7 @@ impl<B: Layer> Model<B> {
             if let Some(totals) = B::totals(&mut g.block) {
                 totals.set_sums(&g.totals[l]);
             }
+            // eq: model-backward
             block.backward(p, x, kept, &mut g.block, &mut g.dx, dp);
         }
         // x = embed[token]

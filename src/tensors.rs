@@ -91,16 +91,45 @@ pub fn write_floats<T: Real>(
     w: &mut dyn Write, dtype: Dtype, x: &[T],
 ) -> io::Result<()> {
     let mut w = BufWriter::new(w);
-    for v in x.iter().map(|v| v.f64()) {
-        match dtype {
-            Dtype::F32 => w.write_all(&(v as f32).to_le_bytes())?,
-            Dtype::BF16 => {
-                w.write_all(&Bf16::from_f64(v).to_bits().to_le_bytes())?;
-            }
-            other => panic!("weights are written as F32 or BF16, not {other}"),
+    for &v in x {
+        match written(dtype, v) {
+            Written::F32(v) => w.write_all(&v.to_le_bytes())?,
+            Written::Bf16(v) => w.write_all(&v.to_bits().to_le_bytes())?,
         }
     }
     w.flush()
+}
+/// The first of the numbers that [`write_floats`] would not write as a finite
+/// one: it is not, or too large for the type.
+///
+/// ```
+/// use moe_by_hand::tensors::not_finite;
+/// use safetensors::Dtype;
+/// let x = [1.0, f32::MAX, f32::NAN];
+/// // bf16 has no number near the largest of f32
+/// assert_eq!(not_finite(Dtype::BF16, &x), Some(1));
+/// assert_eq!(not_finite(Dtype::F32, &x), Some(2));
+/// ```
+///
+/// # Panics
+/// If it is another type.
+pub fn not_finite<T: Real>(dtype: Dtype, x: &[T]) -> Option<usize> {
+    x.iter().position(|&v| match written(dtype, v) {
+        Written::F32(v) => !v.is_finite(),
+        Written::Bf16(v) => !v.f32().is_finite(),
+    })
+}
+/// A number as a file has it.
+enum Written {
+    F32(f32),
+    Bf16(Bf16),
+}
+fn written<T: Real>(dtype: Dtype, v: T) -> Written {
+    match dtype {
+        Dtype::F32 => Written::F32(v.f64() as f32),
+        Dtype::BF16 => Written::Bf16(Bf16::from_f64(v.f64())),
+        other => panic!("weights are written as F32 or BF16, not {other}"),
+    }
 }
 
 /// Where the bytes of a file are.

@@ -8,10 +8,13 @@ use crate::again::again;
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::model::Model;
+use moe_by_hand::nn::loss::CrossEntropy;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::tensors::sha256;
 use moe_by_hand::train::checkpoint::ARITHMETIC;
 use moe_by_hand::train::data::Text;
+use moe_by_hand::train::muon::Muon;
+use moe_by_hand::train::optimizer::{AdamW, Decay, StepFrom};
 use moe_by_hand::train::options::Options;
 use moe_by_hand::train::trainer::Trainer;
 use run::{THETA, theta};
@@ -72,15 +75,41 @@ const BITS: &[(u32, &[(&str, &str)])] = &[
     ),
 ];
 
+/// The same with Muon, since it is there.
+const MUON_BITS: &[(u32, &[(&str, &str)])] = &[(
+    3,
+    &[
+        (
+            "portable",
+            "015adb2862838c56c28677a3c3eaacb19ec280529f421e9031ff12bde3c620a1",
+        ),
+        (
+            "avx2",
+            "b7c251b54a917b30f0605df891c6637dcc7a37d4fa831dcd05e8b267f1184b36",
+        ),
+        (
+            "avx512",
+            "ae8e5986f3c68b717c41d24b06b40f3af0f72a3eaf6bfadf4d709ebdbeb49fba",
+        ),
+    ],
+)];
+
 #[test]
 fn other_bits_are_another_version() {
-    let (version, bits) = BITS.last().unwrap();
+    bits_of("adamw", BITS, 1);
+}
+#[test]
+fn other_bits_of_muon_are_another_version() {
+    bits_of("muon", MUON_BITS, 3);
+}
+fn bits_of(optimizer: &str, rows: &[(u32, &[(&str, &str)])], first: u32) {
+    let (version, bits) = rows.last().unwrap();
     assert_eq!(*version, ARITHMETIC, "the last row is that of ARITHMETIC");
-    for (i, (version, _)) in BITS.iter().enumerate() {
-        assert_eq!(*version as usize, i + 1, "each version has its row");
+    for (i, (version, _)) in (first..).zip(rows) {
+        assert_eq!(*version, i, "each version has its row");
     }
     let all: Vec<&str> =
-        BITS.iter().flat_map(|(_, b)| b.iter().map(|(_, b)| *b)).collect();
+        rows.iter().flat_map(|(_, b)| b.iter().map(|(_, b)| *b)).collect();
     for (i, bits) in all.iter().enumerate() {
         assert!(!all[..i].contains(bits), "{bits} is there twice");
     }
@@ -88,14 +117,15 @@ fn other_bits_are_another_version() {
     for isa in Isa::here() {
         let isa = isa.to_string();
         // Each set in a process of its own, as a run has it.
-        let is = again("arithmetic::says_bits", &isa, "bits: ");
+        let says = format!("arithmetic::says_bits_of_{optimizer}");
+        let is = again(&says, &isa, "bits: ");
         // No machine was at hand to say it of NEON.
         let Some((_, was)) = bits.iter().find(|(set, _)| *set == isa) else {
             continue;
         };
         assert_eq!(
             is, *was,
-            "with {isa} training has other bits than version {version}: if \
+            "with {isa} training by {optimizer} has other bits than version {version}: if \
              that is wanted, raise ARITHMETIC in src/train/checkpoint.rs and \
              add its row here"
         );
@@ -105,12 +135,19 @@ fn other_bits_are_another_version() {
 }
 
 #[test]
-fn says_bits() {
-    println!("bits: {}", bits());
+fn says_bits_of_adamw() {
+    let adam = |m: &Model, decay| AdamW::new(&m.layout, decay, Decay::Weights);
+    println!("bits: {}", bits(adam));
+}
+#[test]
+fn says_bits_of_muon() {
+    // Hidden matrices at 0.02.
+    let muon = |m: &Model, decay| Muon::new(&m.layout, decay, 2.0);
+    println!("bits: {}", bits(muon));
 }
 /// Sizes that are no multiples of anything, two shards, all losses, several
 /// batches in a step, and validation.
-fn bits() -> String {
+fn bits<O: StepFrom<f32>>(optimizer: impl Fn(&Model, f64) -> O) -> String {
     let config = Config {
         vocab: 256,
         hidden: 42,
@@ -138,7 +175,10 @@ fn bits() -> String {
     let mut rng = Rng::named(3, "letters");
     let text = (0..4000).map(|_| b'a' + rng.below(26) as u8).collect();
     let model = Model::new(config).unwrap();
-    let mut t = Trainer::new(model, Text::new(text), options).unwrap();
+    let optimizer = optimizer(&model, options.decay);
+    let text = Text::new(text);
+    let mut t =
+        Trainer::with(model, text, options, optimizer, CrossEntropy).unwrap();
     let mut bytes = vec![];
     while !t.done() {
         let m = t.step().unwrap();

@@ -5,6 +5,7 @@
 use crate::edit::{Dir, Tensor, Tensors};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, steers};
+use moe_by_hand::half::Bf16;
 use moe_by_hand::model::Model;
 use moe_by_hand::params::Params;
 use moe_by_hand::{file, hf, tensors};
@@ -169,6 +170,58 @@ fn biases_are_saved_under_their_names_and_read_back() {
     let json = fs::read_to_string(&path).unwrap();
     fs::write(&path, json.replace("\"attention_bias\": true,", "")).unwrap();
     refused(&dir, &["_proj.bias", "unknown tensor"]);
+}
+/// What becomes ∞ in the file, or is no number, is named before any file is
+/// touched.
+#[test]
+fn a_weight_that_the_file_cannot_hold_is_refused() {
+    let dir = saved();
+    let files = || {
+        ["config.json", "model.safetensors"]
+            .map(|name| fs::read(dir.0.join(name)).unwrap())
+    };
+    let before = files();
+    let (model, p) = model();
+    let said = |dtype, p: &Params<f32>| {
+        let error = hf::save_as(dtype, &dir.0, &model, p).unwrap_err();
+        assert_eq!((error.exit_code(), files() == before), (2, true));
+        error.to_string()
+    };
+    let gate = model.layout.find("layers.1.moe.router.w").unwrap().param;
+    let with = |x: f32| {
+        let mut p = p.clone();
+        p[gate][6] = x; // [1, 2] of [in, out]
+        p
+    };
+    let place = format!("{GATE}[2, 1], to be written to ");
+    let largest = Bf16::LARGEST.f32();
+    for x in [f32::MAX, f32::MIN, largest.next_up() * 1.002] {
+        let said = said(Dtype::BF16, &with(x));
+        assert!(said.starts_with(&place) && !said.contains('\n'), "{said}");
+        for words in [&format!(" is {}", f64::from(x)), "BF16", "save in f32"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+    for x in [f32::NAN, f32::NEG_INFINITY] {
+        for dtype in [Dtype::F32, Dtype::BF16] {
+            let said = said(dtype, &with(x));
+            assert!(said.contains("has to be a finite number"), "{said}");
+        }
+    }
+    // f64s that f32 does not have
+    let mut wide = model.layout.zeros::<f64>();
+    wide[gate][6] = 1e39;
+    let error = hf::save(&dir.0, &model, &wide).unwrap_err().to_string();
+    assert!(error.contains("F32 has no number that large"), "{error}");
+    assert!(files() == before, "nothing is lost");
+    // The largest there is, and what is rounded to it, are written.
+    for (dtype, x) in [(Dtype::F32, f32::MAX), (Dtype::BF16, largest.next_up())]
+    {
+        hf::save_as(dtype, &dir.0, &model, &with(x)).unwrap();
+        let (_, q) = hf::load::<f32>(&dir.0).unwrap();
+        let x = if dtype == Dtype::F32 { x } else { largest };
+        assert_eq!(q[gate][6], x);
+    }
 }
 /// Each half of a type's patterns: sign, small, large.
 #[test]

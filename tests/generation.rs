@@ -1,6 +1,10 @@
 //! Chapter: sampling, kv-cache. What must hold of sampling and of the cache.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+#[path = "figures/counted.rs"]
+mod counted;
+
+use counted::{Counted, products};
 use moe_by_hand::config::Config;
 use moe_by_hand::error::Result;
 use moe_by_hand::generate::{
@@ -13,9 +17,6 @@ use moe_by_hand::params::Params;
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::tokens::Characters;
-use std::cell::Cell;
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
 
 // ------------------------------------------------------------ the model
 
@@ -346,96 +347,6 @@ fn a_decoder_refuses_and_stays_as_it_was() {
 }
 
 // ------------------------------------------------------- the work of a step
-
-thread_local! {
-    static PRODUCTS: Cell<u64> = const { Cell::new(0) };
-}
-/// A number that counts how often numbers are multiplied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
-struct Counted(f64);
-
-impl Mul for Counted {
-    type Output = Self;
-    fn mul(self, o: Self) -> Self {
-        PRODUCTS.set(PRODUCTS.get() + 1);
-        Self(self.0 * o.0)
-    }
-}
-macro_rules! uncounted {
-    ($($trait:ident $method:ident),*) => { $(
-        impl $trait for Counted {
-            type Output = Self;
-            fn $method(self, o: Self) -> Self {
-                Self(self.0.$method(o.0))
-            }
-        }
-    )* };
-}
-uncounted!(Add add, Sub sub, Div div);
-macro_rules! assigning {
-    ($($trait:ident $method:ident $op:ident),*) => { $(
-        impl $trait for Counted {
-            fn $method(&mut self, o: Self) {
-                *self = self.$op(o);
-            }
-        }
-    )* };
-}
-assigning!(AddAssign add_assign add, MulAssign mul_assign mul);
-assigning!(DivAssign div_assign div);
-impl Neg for Counted {
-    type Output = Self;
-    fn neg(self) -> Self {
-        Self(-self.0)
-    }
-}
-impl Sum for Counted {
-    fn sum<I: Iterator<Item = Self>>(i: I) -> Self {
-        i.fold(Self::ZERO, Add::add)
-    }
-}
-impl<'a> Sum<&'a Counted> for Counted {
-    fn sum<I: Iterator<Item = &'a Counted>>(i: I) -> Self {
-        i.copied().sum()
-    }
-}
-impl Real for Counted {
-    const ZERO: Self = Self(0.0);
-    const ONE: Self = Self(1.0);
-    fn of(x: f64) -> Self {
-        Self(x)
-    }
-    fn f64(self) -> f64 {
-        self.0
-    }
-    fn sqrt(self) -> Self {
-        Self(self.0.sqrt())
-    }
-    fn exp(self) -> Self {
-        Self(self.0.exp())
-    }
-    fn ln(self) -> Self {
-        Self(self.0.ln())
-    }
-    type Wide = Self;
-    fn wide(self) -> Self {
-        self
-    }
-    fn nearest(x: Self) -> Self {
-        x
-    }
-    fn wides(x: &[Self]) -> Option<&[Self]> {
-        Some(x)
-    }
-    fn wides_mut(x: &mut [Self]) -> Option<&mut [Self]> {
-        Some(x)
-    }
-}
-fn products(work: impl FnOnce()) -> i64 {
-    let before = PRODUCTS.get();
-    work();
-    (PRODUCTS.get() - before) as i64
-}
 
 #[test]
 fn a_step_costs_its_length_and_the_whole_pass_the_square() {

@@ -4,13 +4,15 @@
 //! `cargo test --test proofs mutants:: -- --nocapture` prints the table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::wrong::layers::{Biased, OfBias, OfL1, Rows};
+use crate::wrong::muon;
 use crate::wrong::net::{BATCH, Net, SHAPE, Slip, TARGETS, TOKENS, config};
 use crate::wrong::optimizer::{Fault, library, literal, stepped};
 use crate::wrong::twin::Mistake::{self, *};
 use crate::wrong::twin::Twin;
 use moe_by_hand::field::Field;
 use moe_by_hand::gradcheck::{
-    Function, Measure, Plan, Report, Rung, gap, layer, measure, slope,
+    Function, Measure, Plan, Report, Rung, gap, layer, measure, normals, slope,
 };
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::Shape;
@@ -46,9 +48,23 @@ fn of_model(wrong: &[Mistake], slips: &[Slip]) -> Report {
     let slope = slope(&net, &x, 2);
     measure(&net, &net.names(), x, Plan::MODEL).and(slope)
 }
+/// T1, T2 and T10 of a linear map with a bias, and backward a second time.
+fn of_bias(wrong: Option<OfBias>) -> Report {
+    let build = |b: Builder| Biased::new(b, 3, wrong);
+    layer(build, Shape { batch: 2, time: 3 }, 3, SEED)
+}
+/// T1, T2 and T10 of rows divided by their sums.
+fn of_l1(wrong: Option<OfL1>) -> Report {
+    let x = normals(3 * Rows::WIDTH, 1.0, &mut Rng::named(1, "rows"));
+    measure(&Rows(wrong), &["x".to_string()], vec![x], Plan::LAYER)
+}
 /// T7 of the optimizer: θ after each step against the formula.
 fn of_optimizer(theta: &[f64]) -> Report {
     Report::default().with("θ", gap(theta, &literal()), 1e-12)
+}
+/// The same of Muon.
+fn of_muon(theta: &[f64]) -> Report {
+    Report::default().with("θ", gap(theta, &muon::literal()), 1e-12)
 }
 /// T7 of the gradient of shards against that of the whole batch, and T10.
 fn of_shards(shards: impl Shards) -> Report {
@@ -108,37 +124,37 @@ fn halves<T: Real>(count: usize, p: &Params<T>) -> ParamGrads<T> {
 
 /// The mistakes of a block, in words.
 const MISTAKES: [(Mistake, &str); 31] = [
-    (ExtraR, "RMSNorm: extra factor r"),
-    (NoGain, "RMSNorm: gain missing in x̄"),
-    (GainSet, "RMSNorm: γ̄ = for +="),
-    (SumForMean, "RMSNorm: 1/D missing"),
-    (NoEps, "RMSNorm: ε missing in r"),
-    (OrderSwapped, "norm before its sub-layer"),
-    (NoResidual, "residual missing"),
-    (NoRope, "RoPE missing"),
-    (RopeSign, "RoPE: wrong sign"),
-    (RopeNtk, "RoPE: NTK base in backward only"),
-    (NoDelta, "softmax: Δ missing"),
-    (NoScale, "1/√d missing in K̄"),
-    (MaskShift, "causal mask off by one"),
-    (GroupSet, "KV group sum: = for +="),
-    (GroupModulo, "KV group: h mod K for ⌊h/g⌋"),
-    (Transposed, "W̄ₒ transposed"),
-    (InputSet, "attention x̄: = for += (of v)"),
-    (Stale, "attention: stale input in W̄"),
-    (SiluSlope, "SiLU′ = σ"),
-    (ExpertInputSet, "SwiGLU x̄: = for += (second product)"),
-    (WeightSet, "W̄₁: = for +="),
-    (IdleStale, "idle expert's gradient left stale"),
-    (NoWeight, "expert's weight missing in ō"),
-    (GatherSet, "gather: = for +="),
-    (RouterCut, "router gradient missing"),
-    (NoRenorm, "renormalization's Jacobian missing"),
-    (Leak, "gradient leaks to experts not chosen"),
-    (AuxCut, "aux + z gradient missing"),
-    (AuxTimesK, "aux off by factor k"),
-    (ZSign, "z-loss: sign"),
-    (ZNoLse, "z-loss: ℓ missing"),
+    (ExtraR, "RMSNorm: extra factor r"), // wrong: rmsnorm-backward
+    (NoGain, "RMSNorm: gain missing in x̄"), // wrong: rmsnorm-backward
+    (GainSet, "RMSNorm: γ̄ = for +="), // wrong: rmsnorm-backward-gamma, rmsnorm-layer-backward
+    (SumForMean, "RMSNorm: 1/D missing"), // wrong: rmsnorm-backward
+    (NoEps, "RMSNorm: ε missing in r"), // wrong: rmsnorm-backward
+    (OrderSwapped, "norm before its sub-layer"), // wrong: residual-backward
+    (NoResidual, "residual missing"), // wrong: residual-backward
+    (NoRope, "RoPE missing"),         // wrong: rope-backward
+    (RopeSign, "RoPE: wrong sign"),   // wrong: rope-backward
+    (RopeNtk, "RoPE: NTK base in backward only"), // wrong: rope-backward
+    (NoDelta, "softmax: Δ missing"),  // wrong: causal-softmax-backward
+    (NoScale, "1/√d missing in K̄"),   // wrong: attention-backward
+    (MaskShift, "causal mask off by one"), // wrong: causal-softmax-backward
+    (GroupSet, "KV group sum: = for +="), // wrong: gqa-reduce
+    (GroupModulo, "KV group: h mod K for ⌊h/g⌋"), // wrong: gqa-reduce
+    (Transposed, "W̄ₒ transposed"),    // wrong: linear-backward-weight
+    (InputSet, "attention x̄: = for += (of v)"), // wrong: attention-layer-backward
+    (Stale, "attention: stale input in W̄"), // wrong: attention-layer-backward
+    (SiluSlope, "SiLU′ = σ"), // wrong: silu-backward, glu-backward
+    (ExpertInputSet, "SwiGLU x̄: = for += (second product)"), // wrong: swiglu-backward, swiglu-layer-backward
+    (WeightSet, "W̄₁: = for +="), // wrong: linear-backward
+    (IdleStale, "idle expert's gradient left stale"), // wrong: moe-backward
+    (NoWeight, "expert's weight missing in ō"), // wrong: moe-backward-expert
+    (GatherSet, "gather: = for +="), // wrong: moe-gather-backward
+    (RouterCut, "router gradient missing"), // wrong: router-backward
+    (NoRenorm, "renormalization's Jacobian missing"), // wrong: topk-renorm-backward
+    (Leak, "gradient leaks to experts not chosen"), // wrong: topk-renorm-backward
+    (AuxCut, "aux + z gradient missing"),           // wrong: aux-backward
+    (AuxTimesK, "aux off by factor k"),             // wrong: aux-backward
+    (ZSign, "z-loss: sign"),                        // wrong: z-loss-backward
+    (ZNoLse, "z-loss: ℓ missing"),                  // wrong: z-loss-backward
 ];
 
 /// What others would have said of the whole gradient.
@@ -282,6 +298,12 @@ fn rows() -> Vec<Row> {
         let report = of_block(&[m]).and(of_model(&[m], &[]));
         rows.push(Row { name, report, others: Some(others(&[m], &[])) });
     }
+    for (m, name) in OfBias::ALL {
+        rows.push(Row { name, report: of_bias(Some(m)), others: None });
+    }
+    for (m, name) in OfL1::ALL {
+        rows.push(Row { name, report: of_l1(Some(m)), others: None });
+    }
     for (s, name) in Slip::ALL {
         let report = of_model(&[], &[s]);
         rows.push(Row { name, report, others: Some(others(&[], &[s])) });
@@ -296,6 +318,10 @@ fn rows() -> Vec<Row> {
         let report = of_optimizer(&stepped(&[f]));
         rows.push(Row { name, report, others: None });
     }
+    for (f, name) in muon::Fault::ALL {
+        let report = of_muon(&muon::stepped(Some(f)));
+        rows.push(Row { name, report, others: None });
+    }
     rows
 }
 
@@ -306,9 +332,9 @@ fn every_mistake_is_caught() {
     let missed = rows.iter().filter(|r| r.report.holds());
     let missed: Vec<_> = missed.map(|r| r.name).collect();
     assert!(missed.is_empty(), "not caught: {missed:?}");
-    // All but the optimizer's by T10 alone.
+    // All but the optimizers' by T10 alone.
     let alone = |r: &&Row| r.cell(Rung::T10) == "≠";
-    let faults = rows.len() - Fault::ALL.len();
+    let faults = rows.len() - Fault::ALL.len() - muon::Fault::ALL.len();
     let missed = rows[..faults].iter().filter(|r| !alone(r));
     let missed: Vec<_> = missed.map(|r| r.name).collect();
     assert!(missed.is_empty(), "not caught by T10: {missed:?}");
@@ -321,7 +347,10 @@ fn without_a_mistake_all_holds() {
     let idle = (0..e).any(|e| !report.choices.contains(&e));
     assert!(idle, "an expert has to be idle: choose another seed");
     report.and(of_model(&[], &[])).assert("the twin");
+    of_bias(None).assert("a bias");
+    of_l1(None).assert("rows divided by their sums");
     of_optimizer(&library()).assert("the library's optimizer");
+    of_muon(&muon::library()).assert("the library's Muon");
     let o = others(&[], &[]);
     assert!(o.r1 == 1.0 && o.r3 && o.r4 && o.relative == 0.0, "the others");
 }

@@ -4,8 +4,11 @@
 
 use crate::edit::{Dir, Tensor, Tensors};
 use moe_by_hand::hf;
+use moe_by_hand::kernel::l1::{l1_normalize_backward, l1_normalize_forward};
 use moe_by_hand::oracle::{Report, compare};
+use moe_by_hand::real::Real;
 use safetensors::Dtype;
+use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +114,68 @@ fn a_tied_head_is_the_embedding() {
     hf::save(&saved.0, &model, &p).unwrap();
     let (again, q) = hf::load::<f32>(&saved.0).unwrap();
     assert!(!again.config.tied && p == q);
+}
+/// Attention's four maps with biases, which Mixtral does not have: by plain
+/// `PyTorch`, with all gradients, and without steps.
+#[test]
+fn biases_of_attention() {
+    let dir = directory("bias");
+    for shards in [1, 2] {
+        let report = compare(&dir, shards).unwrap();
+        assert!(report.ok && report.unknown.is_empty(), "{report}");
+        let of = |name: &str| report.groups.iter().find(|g| g.name == name);
+        for name in ["hidden", "mid", "selected", "logits", "loss_total"] {
+            assert!(of(name).unwrap().absent.is_empty(), "{name}: {report}");
+        }
+        let grad = of("grad").unwrap();
+        assert!(grad.absent.is_empty(), "{report}");
+        let (model, _) = hf::load::<f32>(&dir).unwrap();
+        assert_eq!(grad.tensors, model.layout.entries.len(), "every gradient");
+    }
+    // A bias that is lost, or its gradient: both are seen.
+    let name = "model.layers.0.self_attn.k_proj.bias";
+    let dir = Dir::copy_of(&dir);
+    dir.edit("model.safetensors", |t| t.get_mut(name).unwrap().add(2, 1e-6));
+    let report = compare(&dir.0, 1).unwrap();
+    assert!(failing(&report).contains(&"logits"), "{report}");
+    let dir = Dir::copy_of(&directory("bias"));
+    dir.edit("reference.safetensors", |t| {
+        t.get_mut(&format!("grad.{name}")).unwrap().add(2, 3e-9);
+    });
+    assert_eq!(failing(&compare(&dir.0, 1).unwrap()), ["grad"]);
+}
+
+/// Rows that `torch.nn.functional.normalize` divided by their L1 norms.
+#[derive(Deserialize)]
+struct Row {
+    x: Vec<f64>,
+    dy: Vec<f64>,
+    y: Vec<f64>,
+    dx: Vec<f64>,
+}
+#[test]
+fn rows_divided_by_their_sums() {
+    let text = fs::read_to_string(directory("l1.json")).unwrap();
+    let rows: Vec<Row> = serde_json::from_str(&text).unwrap();
+    assert!(rows.len() == 5 && rows.iter().any(|r| r.x.contains(&0.0)));
+    fn numbers<T: Real>(x: &[f64]) -> Vec<T> {
+        x.iter().map(|&x| T::of(x)).collect()
+    }
+    fn off<T: Real>(r: &Row) -> f64 {
+        let (x, dy) = (numbers::<T>(&r.x), numbers::<T>(&r.dy));
+        let [mut y, mut dx] = [(); 2].map(|()| numbers::<T>(&r.y));
+        l1_normalize_forward(&mut y, &x);
+        l1_normalize_backward(&mut dx, &dy, &x, &y);
+        let ours = y.iter().chain(&dx).map(|v| v.f64());
+        let theirs = r.y.iter().chain(&r.dx);
+        let off =
+            ours.zip(theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+        off.fold(0.0, f64::max)
+    }
+    for r in &rows {
+        let (f64s, f32s) = (off::<f64>(r), off::<f32>(r));
+        assert!(f64s < 1e-14 && f32s < 1e-5, "{:?}: {f64s:e} {f32s:e}", r.x);
+    }
 }
 /// What 320 kB asked for: 40,000 steps of the optimizer, or as many tokens, or a
 /// sequence as long as that.

@@ -238,6 +238,31 @@ fn shapes_of_the_model() {
     }
 }
 
+/// Sizes at which parts of A, B or C are laid out anew, and others that are
+/// longer than the room for it: of few rows Aᵀ and Cᵀ, of many B.
+#[test]
+fn parts_that_are_laid_out_anew() {
+    let shapes = [
+        [4, 20, 2100],
+        [5, 4100, 11],
+        [8, 70, 70],
+        [17, 700, 1100],
+        [64, 270, 300],
+        [24, 270, 67],
+        [31, 17, 150],
+        [1, 530, 140],
+        [3, 300, 150],
+    ];
+    for isa in Isa::here() {
+        for shape in if cfg!(miri) { &shapes[2..3] } else { &shapes[..] } {
+            for t in forms() {
+                check(isa, *shape, t, Set);
+                check(isa, *shape, t, Add);
+            }
+        }
+    }
+}
+
 #[test]
 fn strides_of_any_kind() {
     let (k, n) = (150, 21);

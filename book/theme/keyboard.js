@@ -1,4 +1,4 @@
-// What readers at the keyboard miss in mdBook.
+// What readers at the keyboard, and on a phone, miss in mdBook.
 
 // The first stop of the Tab key leads past the list of chapters to the text.
 const skip = document.createElement("a");
@@ -25,3 +25,34 @@ addEventListener("keydown", event => {
         && box.scrollWidth > box.clientWidth;
     if (wide && /^Arrow(Left|Right)$/.test(event.key)) event.stopPropagation();
 }, true);
+
+// What is wider than its box says so; at its end it no longer does.
+const wide = document.querySelectorAll(
+    "main :is(.table-wrapper, .drawing, .formula, .katex-display)");
+const look = box => {
+    const more = box.scrollWidth - box.clientWidth;
+    box.classList.toggle("scrolls", box.clientWidth > 0 && more > 1);
+    box.classList.toggle("end", Math.abs(box.scrollLeft) > more - 4);
+};
+const watch = new ResizeObserver(all => all.forEach(e => look(e.target)));
+for (const box of wide) {
+    watch.observe(box);
+    box.addEventListener("scroll", () => look(box), { passive: true });
+}
+
+// Each line of Rust is an element, which knows how far it is set in: on a
+// phone it goes on below, deeper.
+const rust = "main pre > code:is(.language-rs, .language-rust)";
+for (const code of document.querySelectorAll(rust)) {
+    if (code.querySelector(".boring")) continue;
+    const open = [];
+    const lines = code.innerHTML.replace(/\n$/, "").split("\n").map(html => {
+        const before = open.join("");
+        for (const [tag] of html.matchAll(/<span[^>]*>|<\/span>/g))
+            tag[1] === "/" ? open.pop() : open.push(tag);
+        const indent = html.replace(/<[^>]*>/g, "").search(/\S|$/);
+        return `<span class="line" style="--indent: ${indent}ch">${before}`
+            + `${html}${"</span>".repeat(open.length)}\n</span>`;
+    });
+    code.innerHTML = lines.join("");
+}

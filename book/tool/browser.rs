@@ -58,6 +58,35 @@ pub fn check(html: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Prints the book in the folder `html` as a PDF, with live links.
+pub fn pdf(html: &Path, file: &Path) -> Result<()> {
+    let name = installed().context(
+        "no Chromium here, which prints the PDF; on Debian: apt-get install \
+         chromium",
+    )?;
+    let app = Router::new().fallback_service(ServeDir::new(html));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = format!("http://{}/print.html", listener.local_addr()?);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let mut command = Command::new(name);
+        command.args(FLAGS).arg("--no-pdf-header-footer");
+        command.arg("--generate-pdf-document-outline");
+        command.arg("--virtual-time-budget=60000");
+        command.arg(format!("--print-to-pdf={}", file.display()));
+        command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
+        let status =
+            tokio::task::spawn_blocking(move || command.status()).await??;
+        ensure!(
+            status.success() && file.exists(),
+            "{name} printed nothing: {status}"
+        );
+        Ok(())
+    })
+}
+
 /// Takes the README's picture of the book in the folder `html`.
 pub fn picture(html: &Path, file: &Path) -> Result<()> {
     let name = installed()

@@ -5,8 +5,9 @@
 use crate::chapters::{numbered, set_off_kinds, tally};
 use crate::facts::Facts;
 use crate::formula::{self, Written};
-use crate::text::{all_well, escape, html, link, page_of};
-use crate::{figures, guard, ladder, pages, quote, rules, typeset};
+use crate::pages::{code_of, planted_in, proof_of, tests_of};
+use crate::text::{all_well, escape, html, page_of};
+use crate::{columns, figures, guard, ladder, pages, quote, rules, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -49,6 +50,7 @@ impl Preprocessor for Directives {
             let text = chapter_here.map_or("", |c| &c.text);
             let written = Written { file: &file, text };
             let text = formula::mark(&chapter.content, &written, &mut faults);
+            let text = columns::align(&text);
             let times = chapter_here.map(|c| tally(c, &facts.sources).times());
             let text = facts.expand(&text, number, &times.unwrap_or_default());
             chapter.content = formula::hide_backticks(&text);
@@ -104,7 +106,7 @@ impl Facts {
             "ladder" => ladder::ladder(&self.root, argument)?,
             "equation-map" => pages::equation_map(self),
             "notation" => pages::notation(self)?,
-            "symbol-index" => pages::symbol_index(self),
+            "symbol-index" => pages::symbol_index(self)?,
             "code-index" => pages::code_index(self),
             _ => return Ok(None),
         }))
@@ -131,13 +133,24 @@ impl Facts {
         let name = escape(&equation.name);
         let mut caption = vec![format!("<b>{name}</b>")];
         if let Some(places) = self.places.get(id) {
-            let code = equation.code.iter().zip(&places.code);
-            caption.extend(code.map(|(t, p)| format!("code {}", link(t, p))));
-            let tests = equation.tests.iter().zip(&places.tests);
-            let tests: Vec<_> = tests.map(|(t, p)| link(t, p)).collect();
-            if !tests.is_empty() {
-                caption.push(format!("proven by {}", tests.join(", ")));
+            let code = code_of(equation, places);
+            caption.extend(code.map(|code| format!("code {code}")));
+            let tests = tests_of(equation, places).join(", ");
+            match proof_of(places) {
+                Some(proof) => caption
+                    .push(format!("proven by {proof}\u{a0}· test {tests}")),
+                None if !tests.is_empty() => {
+                    caption.push(format!("proven by {tests}"));
+                }
+                None => {}
             }
+            let planted = planted_in(places);
+            if !planted.is_empty() {
+                caption.push(format!("catches {}", planted.join("; ")));
+            }
+        }
+        if let Some(why) = &equation.no_code {
+            caption.push(format!("no code: {}", escape(why)));
         }
         if let (Some(map), true) =
             (&self.map, self.measured.rungs.contains_key(id))

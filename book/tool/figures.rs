@@ -45,7 +45,8 @@ pub fn figure(root: &Path, name: &str) -> Result<String> {
     let (title, command) = (escape(&title), escape(&command));
     Ok(format!(
         "\n<figure class=\"drawing\" id=\"fig-{name}\">\n{svg}\n\
-         <figcaption>{title}. Data: <code>{command}</code></figcaption>\n\
+         <figcaption>{title}. <details class=\"origin\"><summary>Data\
+         </summary> <code>{command}</code></details></figcaption>\n\
          </figure>\n"
     ))
 }

@@ -92,7 +92,7 @@ impl Preprocessor for KatexGuard {
                     }
                 };
                 let html = html.unwrap_or_default();
-                let shown = mark_picture(&html);
+                let shown = mark_picture(&whole(&html));
                 used.insert(key.to_string(), html);
                 shown
             });
@@ -110,6 +110,31 @@ impl Preprocessor for KatexGuard {
         all_well(&errors)?;
         typeset::keep(root, used)?;
         Ok(book)
+    }
+}
+
+/// A formula of so many letters is not parted at the end of a line.
+const SHORT: usize = 24;
+
+/// Marks a formula that is to stay in one piece.
+fn whole(html: &str) -> String {
+    let begin = "<span class=\"katex\">";
+    let picture = html.split_once("<span class=\"katex-html\"");
+    let (mut letters, mut inside) = (0, true);
+    for c in picture.map_or("", |(_, p)| p).chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            // Of an entity, the `;` counts.
+            '&' | '#' | '0'..='9' | '\u{200b}' if inside => {}
+            _ => letters += usize::from(!inside),
+        }
+    }
+    match html.strip_prefix(begin) {
+        Some(rest) if letters <= SHORT => {
+            format!("<span class=\"katex whole\">{rest}")
+        }
+        _ => html.to_string(),
     }
 }
 

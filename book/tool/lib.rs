@@ -4,13 +4,14 @@
 //! In the order of reading; each module uses those above it only:
 //!
 //! 1. `chart`, `text`, `markdown`: line charts, HTML, and Markdown's parts;
-//!    `quote`: which lines of quoted code are folded;
+//!    `columns`: numbers in tables; `paint`: Rust in color; `quote`: which lines of quoted code are folded;
 //! 2. `measure`: the errors that `moe check` last measured;
 //! 3. `typeset`: formulas that were typeset before;
 //! 4. `drawing`, `heat`: pictures that are not charts; `figures`: all of them,
 //!    from data; `ladder`: the model that grows with the book;
 //! 5. `chapters`: what a chapter is, and its number;
 //! 6. `terms`: what each chapter introduces, and that none uses it before;
+//!    `symbols`: what each letter means;
 //! 7. `formula`: formulas are marked for mdbook-katex;
 //! 8. `rules`: whatever breaks one, in chapters, equations and sources;
 //! 9. `facts`: all that pages are made of;
@@ -30,7 +31,9 @@
 mod chart;
 
 mod text;
+mod paint;
 mod markdown;
+mod columns;
 mod quote;
 pub mod measure;
 mod typeset;
@@ -40,6 +43,7 @@ pub mod figures;
 mod ladder;
 pub mod chapters;
 pub mod terms;
+mod symbols;
 mod formula;
 pub mod rules;
 pub mod facts;

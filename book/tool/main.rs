@@ -54,6 +54,8 @@ enum Command {
         #[arg(long)]
         browser: bool,
     },
+    /// Print the whole book to target/book/moe-by-hand.pdf, by Chromium
+    Pdf,
     /// Draw book/figures/*.csv
     Figures,
     /// Take README's picture of the built book, by Chromium
@@ -126,6 +128,14 @@ fn run(command: Command) -> Result<()> {
             let (html, file) = (root.join("target/book/html"), "book/page.png");
             browser::picture(&html, &root.join(file))?;
             println!("{file}");
+        }
+        Command::Pdf => {
+            make::measure_if_changed(root, Mode::Strict)?;
+            let html = make::build(root, Mode::Strict)?;
+            let file = html.with_file_name("moe-by-hand.pdf");
+            let _ = std::fs::remove_file(&file); // that of an older book
+            browser::pdf(&html, &file)?;
+            println!("{}", file.display());
         }
         Command::Figures => {
             for file in figures::draw_all(root)? {

@@ -2,9 +2,10 @@
 
 use crate::facts::{Facts, Shown};
 use crate::formula::formula;
-use crate::text::{escape, html, link, page_of};
+use crate::symbols::{self, Meaning};
+use crate::text::{escape, html, link, link_words, page_of};
 use anyhow::{Context, Result};
-use registry::Equation;
+use registry::{Equation, Places};
 use std::collections::BTreeMap;
 
 /// Every equation with its code, its tests, and the errors last measured.
@@ -30,8 +31,11 @@ pub fn equation_map(facts: &Facts) -> String {
             chapter = shown.number.0;
             let (page, name) = (&shown.file, escape(&shown.chapter));
             let slug = page.trim_end_matches(".md");
-            out +=
-                &format!("\n## {chapter}. [{name}]({page}) {{#of-{slug}}}\n");
+            // mdBook's list of sections leaves out what is a link.
+            out += &format!(
+                "\n## {chapter}. {name} {{#of-{slug}}}\n\n\
+                 [Chapter {chapter}]({page})\n"
+            );
         }
         out += &row(facts, shown, equation);
     }
@@ -41,15 +45,21 @@ pub fn equation_map(facts: &Facts) -> String {
 fn row(facts: &Facts, shown: &Shown, e: &Equation) -> String {
     let mut facts_of: Vec<(&str, String)> = Vec::new();
     if let Some(places) = facts.places.get(&e.id) {
-        let one =
-            |t: &Option<_>, p: &Option<_>| Some(link(t.as_ref()?, p.as_ref()?));
-        facts_of.extend(one(&e.code, &places.code).map(|c| ("code", c)));
-        facts_of.extend(one(&e.fast, &places.fast).map(|c| ("fast", c)));
-        let tests = e.tests.iter().zip(&places.tests);
-        let tests: Vec<_> = tests.map(|(t, p)| link(t, p)).collect();
+        facts_of.extend(code_of(e, places).map(|c| ("code", c)));
+        let fast = e.fast.iter().zip(&places.fast).next();
+        facts_of.extend(fast.map(|(t, p)| ("fast", link(t, p))));
+        facts_of.extend(proof_of(places).map(|p| ("proof", p)));
+        let tests = tests_of(e, places);
         if !tests.is_empty() {
             facts_of.push(("tests", tests.join(", ")));
         }
+        let planted = planted_in(places);
+        if !planted.is_empty() {
+            facts_of.push(("catches", planted.join("; ")));
+        }
+    }
+    if let Some(why) = &e.no_code {
+        facts_of.push(("code", format!("none: {}", escape(why))));
     }
     if let Some(rungs) = facts.measured.rungs.get(&e.id) {
         let rungs = rungs.iter().map(|r| {
@@ -97,6 +107,37 @@ fn row(facts: &Facts, shown: &Shown, e: &Equation) -> String {
     )
 }
 
+/// The item that computes an equation, and a link to each further line of it.
+pub(crate) fn code_of(e: &Equation, places: &Places) -> Option<String> {
+    let (target, place) = e.code.iter().zip(&places.code).next()?;
+    let others = places.lines.iter();
+    let others = others.map(|p| link_words(&p.line.to_string(), p));
+    let others: Vec<_> = others.collect();
+    let code = link(target, place);
+    Some(match others[..] {
+        [] => code,
+        _ => format!("{code} ({}, {})", place.line, others.join(", ")),
+    })
+}
+
+/// The function that measures an equation.
+pub(crate) fn proof_of(places: &Places) -> Option<String> {
+    let (name, place) = places.proof.as_ref()?;
+    Some(link_words(&format!("<code>{}</code>", escape(name)), place))
+}
+
+/// The tests of an equation.
+pub(crate) fn tests_of(e: &Equation, places: &Places) -> Vec<String> {
+    let tests = e.tests.iter().zip(&places.tests);
+    tests.map(|(t, p)| link(t, p)).collect()
+}
+
+/// The mistakes that are planted in an equation.
+pub(crate) fn planted_in(places: &Places) -> Vec<String> {
+    let planted = places.planted.iter();
+    planted.map(|(words, p)| link_words(&escape(words), p)).collect()
+}
+
 /// The letters, as the library's first page declares them.
 pub fn notation(facts: &Facts) -> Result<String> {
     let mut files = facts.sources.files.iter();
@@ -111,153 +152,65 @@ pub fn notation(facts: &Facts) -> Result<String> {
     Ok(format!("\n{table}\n"))
 }
 
-/// Every symbol of every equation, with the equations that use it.
-pub fn symbol_index(facts: &Facts) -> String {
-    let mut uses: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
-    for equation in &facts.registry.equations {
-        if facts.shown.contains_key(&equation.id) {
-            for symbol in symbols(&equation.tex) {
-                let letter = symbol.rsplit('{').next().unwrap_or_default();
-                let letter = letter.trim_end_matches('}').to_lowercase();
-                let key = (letter, symbol.clone());
-                let ids = uses.entry(key).or_default();
-                if !ids.contains(&equation.id.as_str()) {
-                    ids.push(&equation.id);
-                }
+/// Every symbol of every equation: what it means, its shape, where it is first
+/// used, and where else. A gradient stands beside what it is the gradient of.
+pub fn symbol_index(facts: &Facts) -> Result<String> {
+    let meanings = symbols::meanings(&facts.root)?;
+    // By letter, then by the place of its first use.
+    type Row<'a> = (Vec<(u32, u32)>, Vec<&'a str>, bool);
+    let mut rows: BTreeMap<(String, String, usize), Row> = BTreeMap::new();
+    for e in &facts.registry.equations {
+        let Some(shown) = facts.shown.get(&e.id) else { continue };
+        let chapter = shown.file.trim_end_matches(".md");
+        for symbol in symbols::symbols(&e.tex) {
+            let (letter, bar) = symbols::base(&symbol);
+            let of = meanings.get(letter).into_iter().flatten();
+            let found = of.clone().position(|m| m.fits(chapter, &e.id));
+            let Some(nth) = found else { continue };
+            let key = (symbols::order(letter), letter.to_string(), nth);
+            let row = rows.entry(key).or_default();
+            if !row.1.contains(&e.id.as_str()) {
+                row.0.push(shown.number);
+                row.1.push(&e.id);
             }
+            row.2 |= bar;
         }
     }
-    let mut out = "\n| symbol | equations |\n|---|---|\n".to_string();
-    for ((_, symbol), mut ids) in uses {
+    let mut out = "\n| symbol | meaning | shape | first | also in |\n\
+                   |---|---|---|---|---|\n"
+        .to_string();
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    for (_, (numbers, ids, _)) in &mut rows {
         ids.sort_by_key(|id| facts.shown.get(*id).map(|s| s.number));
-        let tex = formula("the symbol index", &symbol, false);
+        numbers.sort_unstable();
+    }
+    rows.sort_by(|(a, x), (b, y)| (&a.0, &a.1, &x.0).cmp(&(&b.0, &b.1, &y.0)));
+    for ((_, letter, nth), (_, ids, bar)) in rows {
+        let Meaning { is, shape, .. } = &meanings[&letter][nth];
+        let tex = |tex: &str| formula("book/symbols.toml", tex, false);
+        let mut symbol = tex(&letter);
+        if bar {
+            symbol += &format!(", {}", tex(&format!("\\bar{{{letter}}}")));
+        }
         let links = ids.iter().filter_map(|id| facts.reference(id).ok());
         let links: Vec<_> = links.collect();
-        out += &format!("| {tex} | {} |\n", links.join(" "));
-    }
-    out
-}
-
-/// Commands that put something over the letter that follows.
-const ACCENTS: &[&str] =
-    &["bar", "hat", "dot", "tilde", "mathcal", "mathbb", "mathbf"];
-/// Commands whose argument is words.
-const WORDS: &[&str] =
-    &["text", "operatorname", "mathrm", "texttt", "begin", "end", "textbf"];
-/// Greek letters and what else is a symbol.
-const LETTERS: &[&str] = &[
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "varepsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "phi",
-    "varphi",
-    "chi",
-    "psi",
-    "omega",
-    "Gamma",
-    "Delta",
-    "Theta",
-    "Lambda",
-    "Sigma",
-    "Phi",
-    "Psi",
-    "Omega",
-    "ell",
-    "nabla",
-];
-
-/// The letters of a formula, with their accents, without subscripts.
-pub(crate) fn symbols(tex: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut accent = String::new();
-    let mut rest = tex;
-    while let Some(c) = rest.chars().next() {
-        let token = if c == '\\' {
-            let name = &rest[1..];
-            let end = name.find(|c: char| !c.is_ascii_alphabetic());
-            let name = &name[..end.unwrap_or(name.len())];
-            rest = &rest[1 + name.len()..];
-            if name.is_empty() {
-                let skip = rest.chars().next().map_or(0, char::len_utf8);
-                rest = &rest[skip..]; // `\,`
-                continue;
-            }
-            if WORDS.contains(&name) {
-                rest = after_group(rest);
-                continue;
-            }
-            if ACCENTS.contains(&name) {
-                accent += &format!("\\{name}{{");
-                rest = rest.trim_start_matches([' ', '{']);
-                continue;
-            }
-            match LETTERS.contains(&name) {
-                true => format!("\\{name}"),
-                false => continue,
-            }
-        } else {
-            rest = &rest[c.len_utf8()..];
-            if c == '_' {
-                rest = after_group(rest);
-                continue;
-            }
-            if c.is_whitespace() {
-                continue;
-            }
-            match c.is_ascii_alphabetic() {
-                true => c.to_string(),
-                false => {
-                    accent.clear();
-                    continue;
-                }
-            }
+        let (first, others) = links.split_first().context("it is used")?;
+        let words = |text: &str| {
+            let parts = text.split('$').enumerate();
+            let parts = parts.map(|(i, part)| match i % 2 {
+                0 => escape(part),
+                _ => tex(part),
+            });
+            parts.collect::<String>()
         };
-        let close = "}".repeat(accent.matches('{').count());
-        let symbol = format!("{accent}{token}{close}");
-        accent.clear();
-        if !found.contains(&symbol) {
-            found.push(symbol);
-        }
+        out += &format!(
+            "| {symbol} | {} | {} | {first} | {} |\n",
+            words(is),
+            words(&shape.replace("d_h", "$d_h$")),
+            others.join(" ")
+        );
     }
-    found
-}
-
-/// What follows a group `{…}`, a command, or a single character.
-fn after_group(text: &str) -> &str {
-    let text = text.trim_start();
-    let mut depth = 0;
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            '\\' if depth == 0 => {
-                let name = &text[at + 1..];
-                return name
-                    .trim_start_matches(|c: char| c.is_ascii_alphabetic());
-            }
-            _ => {}
-        }
-        if depth == 0 {
-            return &text[at + c.len_utf8()..];
-        }
-    }
-    ""
+    Ok(out)
 }
 
 /// Every item that an equation names or a chapter quotes.

@@ -5,11 +5,11 @@ use crate::chapters::{
     too_few,
 };
 use crate::markdown::{cells, line_of, options};
-use crate::{figures, ladder, terms};
+use crate::{figures, ladder, symbols, terms};
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use regex::Regex;
-use registry::{Call, Sources};
+use registry::{Call, Equation, Kind, Registry, Sources};
 use std::path::Path;
 
 /// The directives there are; those that stand alone on their line.
@@ -64,8 +64,35 @@ fn of_chapters(root: &Path) -> Result<Vec<String>> {
     }
     comments(root, &chapters, &mut faults)?;
     faults.extend(too_few(root, &chapters)?);
+    faults.extend(symbols::faults(root, &chapters)?);
+    faults.extend(without_code(root));
     faults.extend(terms::faults(root)?);
     Ok(faults)
+}
+
+/// An equation that no code computes says why, and no other does.
+fn without_code(root: &Path) -> Vec<String> {
+    // What cannot be read, the registry says.
+    let equations = Registry::load(root).map_or(Vec::new(), |r| r.equations);
+    let say = |e: Equation| {
+        let id = e.id;
+        match (e.code, e.no_code) {
+            // Of the others, the registry says that they need code.
+            (None, None)
+                if matches!(e.kind, Kind::Definition | Kind::Identity) =>
+            {
+                Some(format!(
+                    "equations.toml: [{id}] has no code and does not say why; \
+                     add no_code = \"…\""
+                ))
+            }
+            (Some(_), Some(_)) => Some(format!(
+                "equations.toml: [{id}] has both code and no_code; remove one"
+            )),
+            _ => None,
+        }
+    };
+    equations.into_iter().filter_map(say).collect()
 }
 
 /// No file is in `SUMMARY.md` twice. That every file is there, the registry

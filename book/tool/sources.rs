@@ -5,12 +5,12 @@
 //! the folder `source` of the built book.
 
 use crate::chapters::{Chapter, chapters, homes_of, numbered};
+use crate::paint::{self, Kind};
 use crate::text::{escape, html};
 use anyhow::{Context, Result};
 use mdbook_renderer::{RenderContext, Renderer};
 use registry::{Source, Sources};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -47,10 +47,13 @@ fn shown(root: &Path) -> Result<BTreeMap<String, String>> {
 
 fn write(root: &Path, folder: &Path) -> Result<()> {
     let (shown, chapters) = (shown(root)?, chapters(root)?);
-    for source in &Sources::load(root)?.files {
+    let files = Sources::load(root)?.files;
+    for (i, source) in files.iter().enumerate() {
         let file = folder.join(format!("{}.html", source.file));
         fs::create_dir_all(file.parent().unwrap_or(folder))?;
-        fs::write(file, page(source, &shown, &chapters))?;
+        let before = i.checked_sub(1).and_then(|i| files.get(i));
+        let neighbors = [before, files.get(i + 1)];
+        fs::write(file, page(source, neighbors, &shown, &chapters))?;
     }
     fs::create_dir_all(folder)?;
     fs::write(folder.join("source.css"), include_str!("source.css"))?;
@@ -58,19 +61,30 @@ fn write(root: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One file: numbered lines, comments set off, marks linked to equations.
+/// One file: what it has, and its lines, with marks linked to equations.
 fn page(
-    source: &Source, shown: &BTreeMap<String, String>, chapters: &[Chapter],
+    source: &Source, neighbors: [Option<&Source>; 2],
+    shown: &BTreeMap<String, String>, chapters: &[Chapter],
 ) -> String {
     let file = &source.file;
     let up = "../".repeat(file.matches('/').count());
     let homes = homes_of(source).into_iter().filter_map(|slug| {
         let (chapter, number) = numbered(chapters, slug).ok()?;
-        let page = html(&chapter.file);
-        let link = format!("<a href=\"{up}../{page}\">Chapter {number}</a>");
-        Some(format!(" · {link}"))
+        let (page, title) = (html(&chapter.file), escape(&chapter.title));
+        Some(format!(
+            " · <a href=\"{up}../{page}\">Chapter {number}, {title}</a>"
+        ))
     });
     let home: String = homes.collect();
+    let ways = neighbors.into_iter().zip([("prev", "←"), ("next", "→")]);
+    let ways = ways.filter_map(|(source, (rel, arrow))| {
+        let file = &source?.file;
+        Some(format!(
+            " · <a rel=\"{rel}\" href=\"{up}{file}.html\">{arrow} {file}</a>"
+        ))
+    });
+    let ways: String = ways.collect();
+    let list = list(source);
     let lines = lines(source, shown, &up);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n\
@@ -80,41 +94,65 @@ fn page(
          <link rel=\"icon\" href=\"data:,\">\n\
          <link rel=\"stylesheet\" href=\"{up}source.css\">\n\
          <script src=\"{up}source.js\"></script>\n</head>\n<body>\n\
-         <header><a href=\"{up}../index.html\">The book</a>{home} · \
-         <b>{file}</b></header>\n<main><pre tabindex=\"0\">{lines}</pre>\
-         </main>\n</body>\n</html>\n"
+         <header><h1>{file}</h1>\n\
+         <nav aria-label=\"Pages\"><a href=\"{up}../index.html\">The book</a>\
+         {home}{ways}</nav>\n{list}</header>\n\
+         <main><pre tabindex=\"0\">{lines}</pre></main>\n</body>\n</html>\n"
     )
+}
+
+/// The functions of a file, folded.
+fn list(source: &Source) -> String {
+    let functions = source.items.iter().filter(|i| i.is_function());
+    let functions: Vec<String> = functions
+        .map(|i| {
+            let (line, path) = (i.line, escape(&i.path));
+            format!("<li><a href=\"#L{line}\"><code>{path}</code></a></li>\n")
+        })
+        .collect();
+    match functions.len() {
+        0 => String::new(),
+        count => format!(
+            "<details><summary>{count} function{}</summary>\n<ul>\n{}</ul>\n\
+             </details>\n",
+            if count == 1 { "" } else { "s" },
+            functions.concat()
+        ),
+    }
 }
 
 /// The lines of a file, each with its anchor.
 fn lines(
     source: &Source, shown: &BTreeMap<String, String>, up: &str,
 ) -> String {
-    let mut lines = String::new();
-    for (number, line) in (1..).zip(source.text.lines()) {
-        let marks = source.marks.iter().filter(|m| m.line == number);
-        let mut text = escape(line);
-        for mark in marks {
-            if let Some(page) = shown.get(&mark.id) {
-                let id = &mark.id;
-                let link =
-                    format!("<a href=\"{up}../{page}#eq-{id}\">{id}</a>");
-                text = text.replacen(id, &link, 1);
-            }
+    let file = &source.file;
+    let proves = file.starts_with("tests/") || file.starts_with("src/check/");
+    let link = |id: &str| {
+        let page = shown.get(id)?;
+        Some(format!("<a href=\"{up}../{page}#eq-{id}\">{id}</a>"))
+    };
+    let words = |kind: Kind, text: &str| match kind {
+        Kind::Comment => {
+            let (mark, ids) = ["// eq: ", "// wrong: "]
+                .into_iter()
+                .find_map(|mark| Some((mark, text.strip_prefix(mark)?)))?;
+            let ids = ids
+                .split(", ")
+                .map(|id| link(id).unwrap_or_else(|| escape(id)));
+            Some(format!("{mark}{}", ids.collect::<Vec<_>>().join(", ")))
         }
-        let bare = line.trim_start();
-        let class = if bare.starts_with("///") || bare.starts_with("//!") {
-            " class=\"doc\""
-        } else if bare.starts_with("//") {
-            " class=\"comment\""
-        } else {
-            ""
-        };
-        let _ = write!(
-            lines,
-            "<span id=\"L{number}\"><a class=\"n\" href=\"#L{number}\">\
-             {number}</a><span{class}>{text}</span>\n</span>"
-        );
-    }
-    lines
+        Kind::Text if proves => {
+            let id = text.strip_prefix('"')?.strip_suffix('"')?;
+            Some(format!("\"{}\"", link(id)?))
+        }
+        _ => None,
+    };
+    let lines = (1..).zip(paint::lines(&source.text, words));
+    let lines = lines.map(|(n, line)| {
+        format!(
+            "<span id=\"L{n}\"><a class=\"n\" href=\"#L{n}\">{n}</a>{line}\n\
+             </span>"
+        )
+    });
+    lines.collect()
 }

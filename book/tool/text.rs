@@ -17,9 +17,14 @@ pub(crate) fn page_of(file: &str, line: usize) -> String {
 
 /// The item, linked to its line.
 pub(crate) fn link(target: &Target, place: &Place) -> String {
-    let page = page_of(&place.file, place.line);
     let item = escape(&target.item);
-    format!("<a href=\"{page}\" title=\"{place}\"><code>{item}</code></a>")
+    link_words(&format!("<code>{item}</code>"), place)
+}
+
+/// Some words, linked to a line.
+pub(crate) fn link_words(words: &str, place: &Place) -> String {
+    let page = page_of(&place.file, place.line);
+    format!("<a href=\"{page}\" title=\"{place}\">{words}</a>")
 }
 
 /// Bytes in hexadecimal.

@@ -220,8 +220,8 @@ pub enum Stop {
 /// `on_token` as it is chosen, until that returns false, or `max_tokens` are
 /// made, or the context is full.
 ///
-/// The last token is chosen from a full context, and not fed back: from n
-/// tokens to context − n + 1 more.
+/// The last token may be chosen from a full context, since it is not fed back:
+/// behind n tokens there is room for context − n + 1 more.
 ///
 /// # Errors
 /// If the prompt is empty, or longer than the context, or has a token that

@@ -308,7 +308,7 @@ pub fn check_bytes(dir: &Path, vocab: usize) -> Result<()> {
 /// of its own. The same weights give the same bytes. Makes `dir` if need be.
 ///
 /// # Errors
-/// If a file cannot be written.
+/// As [`save_as`].
 pub fn save<T: Real, B: Layer>(
     dir: &Path, model: &Model<B>, p: &Params<T>,
 ) -> Result<()> {
@@ -317,7 +317,8 @@ pub fn save<T: Real, B: Layer>(
 /// [`save`] with the weights in numbers of this type, F32 or BF16.
 ///
 /// # Errors
-/// If a file cannot be written.
+/// If a weight is not finite, or too large for the type, which nobody could read
+/// again: then no file is touched. If a file cannot be written.
 ///
 /// # Panics
 /// If it is another type.
@@ -325,6 +326,7 @@ pub fn save<T: Real, B: Layer>(
 pub fn save_as<T: Real, B: Layer>(
     dtype: Dtype, dir: &Path, model: &Model<B>, p: &Params<T>,
 ) -> Result<()> {
+    check_range(dtype, dir, model, p)?;
     let cure = "choose another directory, or correct its permissions";
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, cure))?;
     let json = model.config.to_json_of(match dtype {
@@ -336,11 +338,36 @@ pub fn save_as<T: Real, B: Layer>(
     entries.sort_by_cached_key(|e| hf_name(&e.name)); // as transformers does
     let header: Vec<_> =
         entries.iter().map(|e| (hf_name(&e.name), hf_shape(e))).collect();
-    write_atomic(&dir.join("model.safetensors"), |w| {
+    write_atomic(&dir.join(WEIGHTS), |w| {
         // transformers 4 refuses metadata without this
         tensors::write(w, dtype, &header, &[("format", "pt")], |i, w| {
             let e = entries[i];
             write_floats(w, dtype, &to_hf(&p[e.param], e, model.config.head))
         })
     })
+}
+/// What is written can be read again: it is finite in the file as well.
+fn check_range<T: Real, B: Layer>(
+    dtype: Dtype, dir: &Path, model: &Model<B>, p: &Params<T>,
+) -> Result<()> {
+    for e in &model.layout.entries {
+        let x = to_hf(&p[e.param], e, model.config.head);
+        let Some(i) = tensors::not_finite(dtype, &x) else { continue };
+        let (what, value) = (hf_name(&e.name), x[i].f64());
+        let what = format!("{what}{:?}", index(i, &hf_shape(e)));
+        let (rule, cure) = match value.is_finite() {
+            true => (
+                format!("{dtype} has no number that large"),
+                "save in f32, or begin a new run with a lower --lr",
+            ),
+            false => (
+                "a weight has to be a finite number".into(),
+                "go back to a checkpoint from before it broke",
+            ),
+        };
+        let path = dir.join(WEIGHTS);
+        let what = format!("{what}, to be written to {},", path.display());
+        return Err(Error::input(what, value, rule, cure));
+    }
+    Ok(())
 }

@@ -3,9 +3,10 @@
 //! The plain form loads two numbers for each multiplication. A tile of C, 6
 //! rows of 4 vectors say, stays in registers while k runs: 6 numbers of A
 //! and 4 vectors of B are loaded for 24 products of vectors. So arithmetic
-//! is the limit, no longer the memory. A tile reads A and B where they are,
-//! whatever the strides of A; only where the rows of B are not contiguous, as
-//! in A·Bᵀ, is a part of B laid out anew first.
+//! is the limit, no longer the memory. A tile reads A and B where they are.
+//! Only where that costs more than a copy is a part of one laid out anew:
+//! where a row of B is no row in memory, as in A·Bᵀ, and where the rows of B
+//! are far apart and are read many times.
 //!
 //! Each element is one chain of sums in the order of k, wherever the tiles
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
@@ -13,24 +14,37 @@
 
 use crate::kernel::simd::tile::{sums, tile, wide};
 use crate::kernel::simd::{Isa, Kernel, Simd};
-use crate::kernel::view::{Add, Mat, MatMut, Op, Set};
+use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat_mut};
 use std::cell::RefCell;
+use std::ops::Range;
 
-/// Rows of B that are worked on at a time: of 64 columns, as many as fit
-/// into two thirds of a first-level cache.
-const DEEP: usize = 128;
+/// Terms of a sum that are worked on at a time, at most.
+const DEEP: usize = 256;
+/// Numbers of a part of B that is laid out anew: 128 rows of 64 columns, or
+/// 256 of 16. They stay in a first-level cache of 32 KiB.
+const PANEL: usize = 1 << 13;
+/// Numbers of a part of A or C that is laid out anew.
+const PART: usize = 1 << 14;
 
+/// Where parts of matrices are laid out anew. Each thread has its own, for
+/// good: nothing is allocated, nor zeroed, by a product.
+#[repr(align(64))]
+struct Room {
+    panel: [f32; PANEL],
+    a: [f32; PART],
+    c: [f32; PART],
+}
 thread_local! {
-    /// Where a part of B is laid out anew. Each thread has its own, for good:
-    /// nothing is allocated, nor zeroed, by a product.
-    static PANEL: RefCell<[f32; DEEP * 64]> =
-        const { RefCell::new([0.0; DEEP * 64]) };
+    static ROOM: RefCell<Room> = const {
+        let (panel, a, c) = ([0.0; PANEL], [0.0; PART], [0.0; PART]);
+        RefCell::new(Room { panel, a, c })
+    };
 }
 
 /// [`matmul`](crate::kernel::matrix::matmul) of f32 by a given instruction
 /// set.
 ///
-/// Source: the tiles, Goto & van de Geijn 2008; without their copies.
+/// Source: Goto & van de Geijn 2008: the tiles, and of the copies what pays.
 ///
 /// # Panics
 /// If the shapes do not fit, or if the CPU does not have the set.
@@ -47,7 +61,52 @@ thread_local! {
 pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
     let (need, have) = ((a.rows, a.cols, b.cols), (c.rows, b.rows, c.cols));
     assert_eq!(need, have, "(rows, inner, cols) of A, B against C, B, C");
-    PANEL.with_borrow_mut(|panel| isa.run(Product { c, op, a, b, panel }));
+    let [m, depth, n] = [c.rows, a.cols, c.cols];
+    let ours = m.saturating_mul(depth.saturating_add(n));
+    let theirs = depth.saturating_mul(n);
+    ROOM.with_borrow_mut(|room| {
+        // Where a row of B is no row in memory, B has to be transposed, or A
+        // and C: whichever is less work.
+        if b.rs == 1 && (4..=64).contains(&m) && ours < theirs / 4 * 3 {
+            return turned(isa, c, op, a, b, room);
+        }
+        isa.run(Product { c, op, a, b, panel: &mut room.panel });
+    });
+}
+/// Cᵀ = Bᵀ·Aᵀ, for a C of few rows.
+fn turned(
+    isa: Isa, mut c: MatMut<f32>, mut op: Op, a: Mat<f32>, b: Mat<f32>,
+    room: &mut Room,
+) {
+    let [m, depth, n] = [c.rows, a.cols, c.cols];
+    let isa = match isa {
+        // No lane is idle, and the bits are the same.
+        Isa::Avx512 if m <= 8 && Isa::Avx2.available() => Isa::Avx2,
+        isa => isa,
+    };
+    // Whole vectors: columns that are not there are 0.
+    let wide = m.next_multiple_of(8);
+    let Room { panel, a: of_a, c: of_c } = room;
+    for ks in parts(depth, PART / wide) {
+        let mut at = mat_mut(&mut of_a[..ks.len() * wide], wide);
+        let x = a.block(0..m, ks.clone()).t();
+        isa.run(Copy { to: at.reborrow(), x });
+        for js in parts(n, PART / wide) {
+            let mut c = c.reborrow().block(0..m, js.clone());
+            let mut ct = mat_mut(&mut of_c[..js.len() * wide], wide);
+            if op == Add {
+                isa.run(Copy { to: ct.reborrow(), x: c.read().t() });
+            }
+            let (a, b) = (b.block(ks.clone(), js).t(), at.read());
+            isa.run(Product { c: ct.reborrow(), op, a, b, panel });
+            isa.run(Copy { to: c.reborrow(), x: ct.read().t() });
+        }
+        op = Add; // the next terms of the same sums
+    }
+}
+/// 0..n in parts of so many; the last may be shorter.
+fn parts(n: usize, of: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(of).map(move |i| i..n.min(i + of))
 }
 
 struct Product<'a> {
@@ -55,9 +114,8 @@ struct Product<'a> {
     op: Op,
     a: Mat<'a, f32>,
     b: Mat<'a, f32>,
-    panel: &'a mut [f32],
+    panel: &'a mut [f32; PANEL],
 }
-
 impl Kernel for Product<'_> {
     type Out = ();
     #[inline(always)]
@@ -69,27 +127,43 @@ impl Kernel for Product<'_> {
                 c.data[i * c.rs..][..n].fill(0.0); // a sum of nothing
             }
         }
-        for k in (0..depth).step_by(DEEP) {
-            let k = k..depth.min(k + DEEP);
-            let a = a.block(0..m, k.clone());
+        let wide = const { wide::<S>() * S::W };
+        // One row alone needs more vectors to keep the CPU busy.
+        let most = if m == 1 { 8 * S::W } else { wide };
+        let deep = DEEP.min(PANEL / most);
+        // Rows of B that are far apart share few places of a small cache. The
+        // first tile keeps what it has read for those below it; where a row
+        // of a tile is four cache lines long, that is not worth a store.
+        let keep = wide < 64 && m >= 24 && b.cs == 1 && b.rs != wide;
+        let mut k = 0;
+        while k < depth {
+            let ks = k..depth.min(k + deep);
+            let a = a.block(0..m, ks.clone());
             let mut j = 0;
             while j < n {
-                // One row alone needs more vectors to keep the CPU busy.
-                let one = m == 1 && b.cs == 1 && n - j >= 8 * S::W;
-                let wide = if one { 8 } else { wide::<S>() } * S::W;
-                let js = j..n.min(j + wide);
-                let c = c.reborrow().block(0..m, js.clone());
-                let b = b.block(k.clone(), js);
-                let copy = b.cs != 1;
-                let b = if copy { pack(s, panel, b) } else { b };
+                let one = m == 1 && n - j >= most;
+                let wide = if one { most } else { wide };
+                let (js, mut first) = (j..n.min(j + wide), 0);
+                let mut c = c.reborrow().block(0..m, js.clone());
+                let mut b = b.block(ks.clone(), js);
+                if b.cs != 1 {
+                    let to = mat_mut(&mut panel[..b.rows * wide], wide);
+                    copy(s, to, b);
+                    b = Mat { data: &*panel, rs: wide, cs: 1, ..b };
+                } else if keep && b.cols == wide {
+                    let (c, a) = (c.reborrow(), a.block(0..6, 0..a.cols));
+                    keep_tile(s, c.block(0..6, 0..wide), op, a, b, panel);
+                    b = Mat { data: &*panel, rs: wide, ..b };
+                    first = 6;
+                }
                 if one {
-                    tile::<S, 1, 8, true>(s, c, op, a, b);
+                    tile::<S, 1, 8, true, false>(s, c, op, a, b, &mut []);
                 } else {
-                    columns(s, c, op, a, b);
+                    columns(s, c, op, a, b, first);
                 }
                 j += wide;
             }
-            op = Add; // the next terms of the same sums
+            (k, op) = (ks.end, Add); // the next terms of the same sums
         }
     }
 }
@@ -98,46 +172,67 @@ impl Kernel for Product<'_> {
 // vectors has a line in `columns`, and each number of rows one in `tiles`. A
 // set with too few registers for a size does not compile it.
 
-/// All rows of at most [`wide`] vectors of columns.
+/// Six rows of full width; keeps the rows of B that it reads.
 #[inline(always)]
-fn columns<S: Simd>(s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
+fn keep_tile<S: Simd>(
+    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, keep: &mut [f32],
+) {
+    match const { wide::<S>() } {
+        1 => tile::<S, 6, 1, true, true>(s, c, op, a, b, keep),
+        2 if const { wide::<S>() >= 2 } => {
+            tile::<S, 6, 2, true, true>(s, c, op, a, b, keep);
+        }
+        4 if const { wide::<S>() >= 4 } => {
+            tile::<S, 6, 4, true, true>(s, c, op, a, b, keep);
+        }
+        _ => unreachable!("another width of a tile"),
+    }
+}
+/// The rows from `first` on, of at most [`wide`] vectors of columns.
+#[inline(always)]
+fn columns<S: Simd>(
+    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, first: usize,
+) {
     match b.cols.div_ceil(S::W) {
-        1 => rows::<S, 1>(s, c, op, a, b),
-        2 if const { wide::<S>() >= 2 } => rows::<S, 2>(s, c, op, a, b),
-        3 if const { wide::<S>() >= 3 } => rows::<S, 3>(s, c, op, a, b),
-        4 if const { wide::<S>() >= 4 } => rows::<S, 4>(s, c, op, a, b),
+        1 => rows::<S, 1>(s, c, op, a, b, first),
+        2 if const { wide::<S>() >= 2 } => rows::<S, 2>(s, c, op, a, b, first),
+        3 if const { wide::<S>() >= 3 } => rows::<S, 3>(s, c, op, a, b, first),
+        4 if const { wide::<S>() >= 4 } => rows::<S, 4>(s, c, op, a, b, first),
         _ => unreachable!("wider than a tile"),
     }
 }
-/// All rows of N vectors of columns, of which the last may not be full.
+/// These rows of N vectors of columns, of which the last may not be full.
 #[inline(always)]
 fn rows<S: Simd, const N: usize>(
-    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, first: usize,
 ) {
     if b.cols == N * S::W {
-        tiles::<S, N, true>(s, c, op, a, b);
+        tiles::<S, N, true>(s, c, op, a, b, first);
     } else {
-        tiles::<S, N, false>(s, c, op, a, b);
+        tiles::<S, N, false>(s, c, op, a, b, first);
     }
 }
-/// Tiles one below the other, each as high as there are rows and registers.
+/// Tiles one below the other. The last two are of about the same height: one
+/// row or two by themselves would have too few sums to keep the CPU busy.
 #[inline(always)]
 fn tiles<S: Simd, const N: usize, const FULL: bool>(
-    s: S, mut c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+    s: S, mut c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, first: usize,
 ) {
-    let (mut i, rows) = (0, c.rows);
+    let (mut i, rows) = (first, c.rows);
     while i < rows {
         let c = c.reborrow();
         i += match rows - i {
-            12.. if const { 12 * N <= sums::<S>() } => {
+            12 | 17.. if const { 12 * N <= sums::<S>() } => {
                 tile_at::<S, 12, N, FULL>(i, s, c, op, a, b)
             }
-            8.. if const { 8 * N <= sums::<S>() } => {
+            8 | 13..=16 if const { 8 * N <= sums::<S>() } => {
                 tile_at::<S, 8, N, FULL>(i, s, c, op, a, b)
             }
-            6.. => tile_at::<S, 6, N, FULL>(i, s, c, op, a, b),
-            4.. => tile_at::<S, 4, N, FULL>(i, s, c, op, a, b),
-            2.. => tile_at::<S, 2, N, FULL>(i, s, c, op, a, b),
+            6 | 10.. => tile_at::<S, 6, N, FULL>(i, s, c, op, a, b),
+            5 | 9 => tile_at::<S, 5, N, FULL>(i, s, c, op, a, b),
+            4 | 7 | 8 => tile_at::<S, 4, N, FULL>(i, s, c, op, a, b),
+            3 => tile_at::<S, 3, N, FULL>(i, s, c, op, a, b),
+            2 => tile_at::<S, 2, N, FULL>(i, s, c, op, a, b),
             _ => tile_at::<S, 1, N, FULL>(i, s, c, op, a, b),
         };
     }
@@ -149,52 +244,79 @@ fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
 ) -> usize {
     let (n, depth, i) = (c.cols, a.cols, i..i + M);
     let (c, a) = (c.block(i.clone(), 0..n), a.block(i, 0..depth));
-    tile::<S, M, N, FULL>(s, c, op, a, b);
+    tile::<S, M, N, FULL, false>(s, c, op, a, b, &mut []);
     M
 }
 
-/// Lays a part of B out with its rows contiguous and close together.
+/// Sets `to` to the first rows of x. Columns that x does not have become 0, to
+/// the end of a vector.
+struct Copy<'a> {
+    to: MatMut<'a, f32>,
+    x: Mat<'a, f32>,
+}
+impl Kernel for Copy<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        copy(s, self.to, self.x);
+    }
+}
 #[inline(always)]
-fn pack<'a, S: Simd>(s: S, panel: &'a mut [f32], b: Mat<f32>) -> Mat<'a, f32> {
-    let wide = wide::<S>() * S::W;
-    if b.rs != 1 {
-        for k in 0..b.rows {
-            for j in 0..b.cols {
-                panel[k * wide + j] = b.data[k * b.rs + j * b.cs];
+fn copy<S: Simd>(s: S, to: MatMut<f32>, x: Mat<f32>) {
+    let MatMut { data: to, rs, rows: high, cols: wide } = to;
+    let [x_rows, cols, xs] = [x.rows, x.cols, x.cs];
+    assert!(high <= x_rows && cols <= wide, "copy: {x_rows}x{cols}");
+    if x.rs != 1 {
+        for i in 0..high {
+            let to = &mut to[i * rs..][..wide];
+            for j in 0..cols {
+                to[j] = x.data[i * x.rs + j * xs];
             }
         }
-        return Mat { data: panel, rs: wide, cs: 1, ..b };
+        return;
     }
     // The columns are contiguous: W of them at a time are W vectors, and
     // these, as a square, are transposed.
-    for k in (0..b.rows).step_by(S::W) {
-        for j in (0..b.cols).step_by(S::W) {
-            let (to, x) = (&mut panel[k * wide + j..], &b.data[k + j * b.cs..]);
-            let (rows, cols) = (S::W.min(b.rows - k), S::W.min(b.cols - j));
+    let mut j = 0;
+    while j < cols {
+        let mut i = 0;
+        while i < high {
+            let (to, x) = (&mut to[i * rs + j..], &x.data[i + j * xs..]);
             let mut v = [s.splat(0.0); 16];
-            if rows == S::W && cols == S::W {
-                for i in 0..S::W {
-                    v[i] = s.load(&x[i * b.cs..]);
+            // of x: the lanes of a vector, and vectors; of `to` as well
+            let from = [x_rows - i, cols - j].map(|n| n.min(S::W));
+            let into = [wide - j, high - i].map(|n| n.min(S::W));
+            if [from, into] == [[S::W; 2]; 2] {
+                for l in 0..S::W {
+                    v[l] = s.load(&x[l * xs..]);
                 }
                 v = transpose(s, v);
-                for i in 0..S::W {
-                    s.store(&mut to[i * wide..], v[i]);
+                for l in 0..S::W {
+                    s.store(&mut to[l * rs..], v[l]);
                 }
             } else {
-                // Another array: one that is indexed by what is not known
-                // when it is compiled stays in memory, and `v` shall not.
-                let mut part = v;
-                for i in 0..cols {
-                    part[i] = s.load_part(&x[i * b.cs..][..rows]);
+                for l in 0..S::W {
+                    if l < from[1] {
+                        let x = &x[l * xs..][..from[0]];
+                        let full = from[0] == S::W;
+                        v[l] = if full { s.load(x) } else { s.load_part(x) };
+                    }
                 }
-                part = transpose(s, part);
-                for i in 0..rows {
-                    s.store(&mut to[i * wide..], part[i]);
+                v = transpose(s, v);
+                for l in 0..S::W {
+                    if l < into[1] {
+                        let to = &mut to[l * rs..][..into[0]];
+                        match into[0] == S::W {
+                            true => s.store(to, v[l]),
+                            false => s.store_part(to, v[l]),
+                        }
+                    }
                 }
             }
+            i += S::W;
         }
+        j += S::W;
     }
-    Mat { data: panel, rs: wide, cs: 1, ..b }
 }
 
 /// The square of the first W vectors, rows and columns exchanged.

@@ -93,6 +93,11 @@ impl<'a, T> MatMut<'a, T> {
     pub fn reborrow(&mut self) -> MatMut<'_, T> {
         MatMut { data: self.data, ..*self }
     }
+    /// The same matrix, only to be read.
+    pub(crate) fn read(&self) -> Mat<'_, T> {
+        let &Self { ref data, rows, cols, rs } = self;
+        Mat { data, rows, cols, rs, cs: 1 }
+    }
 }
 
 impl<T: Real> MatMut<'_, T> {

@@ -41,8 +41,8 @@ pub fn attention_forward<T: Real>(
     mix: MatMut<T>, prob: &mut [T], q: Mat<T>, k: Mat<T>, v: Mat<T>, g: usize,
 ) {
     let (s, scale) = (k.rows, 1.0 / (q.cols as f64).sqrt());
-    matmul(mat_mut(prob, s), Set, q, k.t());
-    causal_softmax_forward(prob, s, g, scale);
+    matmul(mat_mut(prob, s), Set, q, k.t()); // eq: attention-forward
+    causal_softmax_forward(prob, s, g, scale); // eq: attention-forward
     matmul(mix, Set, mat(prob, s), v); // eq: attention-forward
 }
 /// Sets dq, dk, dv and ds: the gradients of [`attention_forward`].
@@ -83,9 +83,11 @@ pub fn attention_backward<T: Real>(
     let AttentionGrads { dq, dk, dv, ds } = to;
     let s = k.rows;
     // mix = prob·v
+    // eq: attention-backward, gqa-reduce
     matmul(dv, Set, mat(prob, s).t(), dmix);
     matmul(mat_mut(ds, s), Set, dmix, v.t());
     // prob = softmax(q·kᵀ/√d), on the keys that are not later
+    // eq: attention-backward
     causal_softmax_backward(ds, prob, s, 1.0 / (q.cols as f64).sqrt());
     matmul(dq, Set, mat(ds, s), k); // eq: attention-backward
     matmul(dk, Set, mat(ds, s).t(), q); // eq: gqa-reduce
@@ -339,6 +341,7 @@ impl Layer for Attention {
         let (n, t) = (a.shape.rows(), a.shape.time);
         let (d, head, kv) = (self.wo.cols, self.heads.head, self.wk.cols);
         // y = concat(mix)·wo + bo
+        // eq: attention-layer-backward
         if let Some(bias) = self.bias {
             linear_bias_backward(dp.write(bias.bo), &g.y);
         }
@@ -353,6 +356,7 @@ impl Layer for Attention {
             matmul(dwo, op, mat(mix, w).t(), dy);
         }
         // mix = attention(q, k, v), each sequence and key head by itself
+        // eq: attention-layer-backward
         for [rows, part, cols, pr] in self.each(a.shape) {
             let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
             let v = mat(&a.v, kv).block(rows.clone(), cols.clone());
@@ -368,6 +372,7 @@ impl Layer for Attention {
         }
         // q = rope(x·wq + bq), k = rope(x·wk + bk), v = x·wv + bv: x was used
         // three times
+        // eq: attention-layer-backward
         rope_backward(&mut g.k, kv, t, 0, &self.rope);
         linear_backward(dx, Set, dp, &g.k, x, self.wk, p);
         linear_backward(dx, Add, dp, &g.v, x, self.wv, p);

@@ -311,11 +311,13 @@ impl<R: Route> Layer for Moe<R> {
         let (o, w) = (&a.experts.y, R::weight(&a.router));
         combine_backward(d_o, dw, &g.y, o, w, &a.slot);
         // experts.y = expert(sorted), each on its rows
+        // eq: moe-backward
         for (expert, s) in self.experts.iter().zip(a.start.windows(2)) {
             let (x, dx, g) = (&a.sorted, &mut g.sorted, &mut g.experts);
             expert.backward_rows(p, x, &a.experts, g, dx, dp, s[0]..s[1]);
         }
         // x was used by the router and by k experts
+        // eq: moe-backward
         self.router.backward(p, x, &a.router, &mut g.router, dx, dp);
         gather_backward(dx, &g.sorted, &a.slot, self.d); // eq: moe-backward
     }

@@ -246,10 +246,13 @@ impl<S: Score> Layer for Router<S> {
             for (((d, prob), (w, dw)), t) in each.zip(both).zip(now) {
                 let choice = &a.choice[t * k..(t + 1) * k];
                 // load = Σ_t prob
+                // eq: router-backward
                 d.copy_from_slice(&g.totals.load);
                 // w = renormalize(prob)
+                // eq: router-backward
                 renormalize_backward(d, dw, w, prob, choice);
                 // prob, lse = score(z), squares = Σ_t lse²
+                // eq: router-backward
                 self.score.backward(d, prob, a.lse[t], g.totals.squares);
             }
         });

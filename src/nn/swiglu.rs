@@ -71,9 +71,9 @@ impl SwiGlu {
         let [d, f] = self.ranges(&n);
         let (gate, up) = (&mut a.gate[f.clone()], &mut a.up[f.clone()]);
         let hidden = &mut a.hidden[f];
-        linear_forward(gate, &x[d.clone()], self.w1, p);
+        linear_forward(gate, &x[d.clone()], self.w1, p); // eq: swiglu-forward
         linear_forward(up, &x[d.clone()], self.w3, p);
-        glu_forward(hidden, gate, up);
+        glu_forward(hidden, gate, up); // eq: swiglu-forward
         linear_forward(&mut a.y[d], hidden, self.w2, p); // eq: swiglu-forward
     }
     /// Sets the rows `n` of dx and of `g`; adds to dp.
@@ -86,9 +86,11 @@ impl SwiGlu {
         let [d, f] = self.ranges(&n);
         let (x, dx, dy) = (&x[d.clone()], &mut dx[d.clone()], &g.y[d]);
         // y = hidden·w2
+        // eq: swiglu-backward
         let (h, dh) = (&a.hidden[f.clone()], &mut g.hidden[f.clone()]);
         linear_backward(dh, Set, dp, dy, h, self.w2, p);
         // hidden = silu(gate) ⊙ up
+        // eq: swiglu-backward
         let (dgate, dup) = (&mut g.gate[f.clone()], &mut g.up[f.clone()]);
         glu_backward(dgate, dup, dh, &a.gate[f.clone()], &a.up[f]);
         // gate = x·w1, up = x·w3: x was used twice, so its gradients add

@@ -225,8 +225,9 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
     /// micro-batches, of the shape that this was made for, that `b` consists
     /// of.
     ///
-    /// The gradient of the cross-entropy is that of one large batch. The
-    /// balance loss is each micro-batch's own, since its shares are.
+    /// The gradient of the cross-entropy is that of one large batch. Each
+    /// micro-batch has a balance loss of its own, since it has shares of its
+    /// own.
     ///
     /// # Panics
     /// If `b` is no multiple of the shape.

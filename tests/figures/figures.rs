@@ -9,6 +9,8 @@ mod drawings;
 mod half;
 mod plots;
 mod performance;
+mod counted;
+mod network;
 
 use clap::Parser;
 use csv::Csv;
@@ -65,6 +67,10 @@ const FIGURES: &[(&str, Make)] = &[
     ("rope-clock", Exact(plots::rope_clock)),
     ("router-topk", Exact(drawings::router_topk)),
     ("moe-dispatch", Exact(drawings::moe_dispatch)),
+    ("parameter-shares", Exact(network::parameter_shares)),
+    ("book-map", Exact(network::book_map)),
+    ("loss-forces", Exact(network::loss_forces)),
+    ("start-loss", Exact(network::start_loss)),
     ("newton-schulz", Exact(plots::newton_schulz)),
     ("balance-load", Trained(plots::balance_load)),
     ("half-bits", Exact(half::half_bits)),
@@ -76,6 +82,11 @@ const FIGURES: &[(&str, Make)] = &[
     ("memory-by-depth", Exact(performance::memory_by_depth)),
     ("shard-timeline", Exact(performance::shard_timeline)),
     ("balance-excess", Trained(performance::balance_excess)),
+    ("three-cuts", Exact(network::three_cuts)),
+    ("temperature-entropy", Exact(network::temperature_entropy)),
+    ("cache-work", Exact(network::cache_work)),
+    ("cache-bytes", Exact(network::cache_bytes)),
+    ("experts-read", Exact(network::experts_read)),
 ];
 
 fn command(name: &str) -> String {

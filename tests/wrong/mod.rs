@@ -3,4 +3,6 @@
 
 pub(crate) mod twin;
 pub(crate) mod net;
+pub(crate) mod layers;
 pub(crate) mod optimizer;
+pub(crate) mod muon;

@@ -31,14 +31,14 @@ use Slip::*;
 
 impl Slip {
     pub(crate) const ALL: [(Self, &'static str); 8] = [
-        (EmbeddingSet, "embedding: = for +="),
-        (EmbeddingShift, "embedding: rows off by one token"),
-        (SumForMean, "cross-entropy: 1/N missing"),
-        (TargetShift, "cross-entropy: targets off by one"),
-        (HeadStale, "head: stale activation in W̄"),
-        (NormSkipped, "last norm's backward left out"),
-        (BlocksUpwards, "blocks' backward from the first on"),
-        (AuxOverN, "aux: 1/N missing"),
+        (EmbeddingSet, "embedding: = for +="), // wrong: embedding-backward
+        (EmbeddingShift, "embedding: rows off by one token"), // wrong: embedding-backward
+        (SumForMean, "cross-entropy: 1/N missing"), // wrong: cross-entropy-grad
+        (TargetShift, "cross-entropy: targets off by one"), // wrong: cross-entropy-grad
+        (HeadStale, "head: stale activation in W̄"), // wrong: linear-backward-weight
+        (NormSkipped, "last norm's backward left out"), // wrong: model-backward
+        (BlocksUpwards, "blocks' backward from the first on"), // wrong: model-backward
+        (AuxOverN, "aux: 1/N missing"), // wrong: aux-backward
     ];
 }
 

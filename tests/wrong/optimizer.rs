@@ -22,13 +22,13 @@ use Fault::*;
 
 impl Fault {
     pub(crate) const ALL: [(Self, &'static str); 7] = [
-        (ClipPerTensor, "clipping per tensor"),
-        (EpsInside, "AdamW: ε inside the root"),
-        (BiasLate, "AdamW: bias correction off by one"),
-        (BiasHalf, "AdamW: bias of v not corrected"),
-        (DecayCoupled, "AdamW: decay in the gradient (L2)"),
-        (DecaysGains, "AdamW: gains decay"),
-        (RateLate, "learning rate one step late"),
+        (ClipPerTensor, "clipping per tensor"), // wrong: grad-clip-global
+        (EpsInside, "AdamW: ε inside the root"), // wrong: adamw
+        (BiasLate, "AdamW: bias correction off by one"), // wrong: adam-bias-correction
+        (BiasHalf, "AdamW: bias of v not corrected"), // wrong: adam-bias-correction
+        (DecayCoupled, "AdamW: decay in the gradient (L2)"), // wrong: adamw
+        (DecaysGains, "AdamW: gains decay"),          // wrong: adamw
+        (RateLate, "learning rate one step late"),    // wrong: lr-warmup
     ];
 }
 

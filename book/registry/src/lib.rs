@@ -25,4 +25,4 @@ pub use error::{Error, files, hint, read};
 pub use places::{Place, Places, places};
 pub use problems::{Problem, problems};
 pub use registry::{Equation, Kind, Registry, Target};
-pub use source::{Item, Mark, Source, Sources};
+pub use source::{Item, Mark, Planted, Source, Sources};

@@ -348,8 +348,17 @@ impl Check<'_> {
         }
     }
 
-    /// Each `check::assert("id")` names an equation.
+    /// Each `check::assert("id")` names an equation, and so does each planted
+    /// mistake.
     fn asserts(&mut self, source: &Source) {
+        for planted in &source.planted {
+            for id in &planted.ids {
+                if self.registry.get(id).is_none() {
+                    let place = format!("{}:{}", source.file, planted.line);
+                    self.missing(&place, ": wrong", self.unknown(id));
+                }
+            }
+        }
         for (id, line) in &source.asserts {
             if self.registry.get(id).is_none() {
                 let place = format!("{}:{line}", source.file);

@@ -30,6 +30,8 @@ pub struct Equation {
     pub tex: String,
     /// The item that computes it.
     pub code: Option<Target>,
+    /// Why no item computes it.
+    pub no_code: Option<String>,
     /// A faster item, equal to `code`.
     pub fast: Option<Target>,
     /// The tests that prove it.

@@ -31,6 +31,33 @@ pub struct Source {
     pub marks: Vec<Mark>,
     /// The literal of each call `check::assert("id")`, and its line.
     pub(crate) asserts: Vec<(String, usize)>,
+    /// The calls `check("id", function)` and `composed("id", function, …)`.
+    proofs: Vec<Proof>,
+    /// The mistakes that it plants.
+    pub planted: Vec<Planted>,
+}
+
+/// An entry of a list of proofs.
+#[derive(Clone, Debug)]
+struct Proof {
+    id: String,
+    /// The function that measures: `backward`, or `model::z_loss`.
+    run: Vec<String>,
+    line: usize,
+}
+
+/// A mistake that a test plants, as a list of them has it:
+/// `(ExtraR, "RMSNorm: extra factor r"), // wrong: rmsnorm-backward`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// The equations whose backward it breaks.
+    pub ids: Vec<String>,
+    /// The name of it in code.
+    pub name: String,
+    /// What is wrong, in words.
+    pub words: String,
+    /// The line of the list.
+    pub line: usize,
 }
 
 /// An item of a file. Lines count from 1.
@@ -122,7 +149,54 @@ impl Sources {
         };
         Ok((source, item))
     }
+
+    /// What measures the equation: `router::backward`, with file and line.
+    /// A list of proofs in `src/check` names it.
+    pub fn proof(&self, id: &str) -> Option<(String, &Source, usize)> {
+        let lists = self.files.iter().filter(|s| s.file.starts_with(CHECKS));
+        let mut all = lists.flat_map(|s| s.proofs.iter().map(move |p| (s, p)));
+        let (list, proof) = all.find(|(_, p)| p.id == id)?;
+        let (name, modules) = proof.run.split_last()?;
+        let file = match modules {
+            [] => list,
+            [.., module] => {
+                let file = format!("{CHECKS}{module}.rs");
+                self.files.iter().find(|s| s.file == file)?
+            }
+        };
+        let module = file.file[CHECKS.len()..].trim_end_matches(".rs");
+        match file.named(name).next() {
+            Some(item) => Some((format!("{module}::{name}"), file, item.line)),
+            None => Some((format!("{module}::CHECKS"), list, proof.line)),
+        }
+    }
+
+    /// The mistakes that are planted in this equation: words, file and line.
+    pub fn planted(&self, id: &str) -> Vec<(&str, &Source, usize)> {
+        let of = |p: &&Planted| p.ids.iter().any(|i| i == id);
+        let all = self.files.iter().flat_map(|list| {
+            list.planted.iter().filter(of).map(move |p| {
+                let (source, line) =
+                    self.where_planted(p).unwrap_or((list, p.line));
+                (p.words.as_str(), source, line)
+            })
+        });
+        all.collect()
+    }
+
+    /// The first line that asks for the mistake: `is(ExtraR)`.
+    fn where_planted(&self, planted: &Planted) -> Option<(&Source, usize)> {
+        let asks = format!("is({})", planted.name);
+        let tests = self.files.iter().filter(|s| s.file.starts_with("tests/"));
+        tests.into_iter().find_map(|s| {
+            let at = s.text.lines().position(|l| l.contains(&asks))?;
+            Some((s, at + 1))
+        })
+    }
 }
+
+/// Where the proofs are.
+const CHECKS: &str = "src/check/";
 
 impl Source {
     /// Parses the text of `file`.
@@ -145,12 +219,17 @@ impl Source {
             only_tests: false,
             items: Vec::new(),
             asserts: Vec::new(),
+            proofs: Vec::new(),
         };
         walk.visit_file(&parsed);
-        let Walk { items, asserts, .. } = walk;
+        let Walk { items, asserts, proofs, .. } = walk;
         let marks = marks(text, tokens, &items);
+        let planted = match file.starts_with("tests/") {
+            true => text.lines().enumerate().filter_map(planted).collect(),
+            false => Vec::new(),
+        };
         let (file, text) = (file.to_string(), text.to_string());
-        Ok(Source { file, text, items, marks, asserts })
+        Ok(Source { file, text, items, marks, asserts, proofs, planted })
     }
 
     /// All items of this path: several where `cfg` picks one of them, or
@@ -174,8 +253,15 @@ impl Source {
 
     /// The first mark of `id` in an item of this path.
     pub fn mark(&self, id: &str, path: &str) -> Option<&Mark> {
-        let inside = |m: &Mark| self.named(path).any(|i| i.covers(m.line));
-        self.marks.iter().find(|m| m.id == id && inside(m))
+        self.all_marks(id, path).next()
+    }
+
+    /// The marks of `id` in items of this path.
+    pub fn all_marks(
+        &self, id: &str, path: &str,
+    ) -> impl Iterator<Item = &Mark> {
+        let inside = move |m: &Mark| self.named(path).any(|i| i.covers(m.line));
+        self.marks.iter().filter(move |m| m.id == id && inside(m))
     }
 
     /// The literals that the calls of `check::assert` in an item name.
@@ -187,6 +273,11 @@ impl Source {
 }
 
 impl Item {
+    /// Whether it is a function with a body, a method or a test.
+    pub fn is_function(&self) -> bool {
+        matches!(self.what, What::Function | What::Proof | What::Test { .. })
+    }
+
     /// Whether the line is one of its own, or of the comment before it.
     pub(crate) fn covers(&self, line: usize) -> bool {
         (self.lead..=self.last).contains(&line)
@@ -202,6 +293,7 @@ struct Walk<'a> {
     only_tests: bool,
     items: Vec<Item>,
     asserts: Vec<(String, usize)>,
+    proofs: Vec<Proof>,
 }
 
 impl Walk<'_> {
@@ -321,6 +413,16 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         {
             self.asserts.push((id.value(), id.span().start().line));
         }
+        if let syn::Expr::Path(f) = &*call.func
+            && ["check", "composed"].contains(&last(&f.path).as_str())
+            && let Some(syn::Expr::Lit(id)) = call.args.first()
+            && let syn::Lit::Str(id) = &id.lit
+            && let Some(syn::Expr::Path(run)) = call.args.iter().nth(1)
+        {
+            let names = run.path.segments.iter().map(|s| s.ident.to_string());
+            let (id, line) = (id.value(), id.span().start().line);
+            self.proofs.push(Proof { id, run: names.collect(), line });
+        }
         visit::visit_expr_call(self, call);
     }
 }
@@ -340,6 +442,20 @@ fn function(attrs: &[Attribute], signature: &syn::Signature) -> What {
         syn::ReturnType::Type(_, ty) if is_report(ty) => What::Proof,
         _ => What::Function,
     }
+}
+
+/// A line of a list of mistakes.
+fn planted((at, line): (usize, &str)) -> Option<Planted> {
+    let (entry, ids) = line.split_once("// wrong: ")?;
+    let (name, words) =
+        entry.trim_start().strip_prefix('(')?.split_once(',')?;
+    let words = words.split('"').nth(1)?;
+    Some(Planted {
+        ids: ids.split(',').map(|id| id.trim().to_string()).collect(),
+        name: name.trim().to_string(),
+        words: words.to_string(),
+        line: at + 1,
+    })
 }
 
 fn is_report(ty: &syn::Type) -> bool {

@@ -38,8 +38,19 @@ fn builds() -> Result<()> {
     // Comments are folded, and the times stand below the title.
     has("<summary>… documentation: 5 lines</summary>");
     has(
-        "<p class=\"times\">5 minutes to read, 5 with a pencil, 40 at the keyboard</p>",
+        "<p class=\"times\">5 minutes to read, 10 with a pencil, 40 at the keyboard</p>",
     );
+    // What measures it, the test, and what is planted in it.
+    for link in [
+        "source/src/check/scale.rs.html#L14\" title=\"src/check/scale.rs:14\">\
+         <code>scale::backward</code>",
+        "source/tests/gradients.rs.html#L15\" \
+         title=\"tests/gradients.rs:15\">the gain is missing</a>",
+    ] {
+        has(link);
+    }
+    let why = "no code: it is a word for a root";
+    assert!(tree.page("why.html")?.contains(why), "{why}");
     let map = tree.page("equation-map.html")?;
     assert!(map.contains("T1 3e-11 ≤ 1e-7"), "the map shows errors");
     assert!(!map.contains("stale"), "they are current");
@@ -58,11 +69,32 @@ fn builds() -> Result<()> {
     }
     has("<span id=\"exercise-2\">Exercise 2.2</span> ★");
     has("</span> ★</strong> <span class=\"kind\">code</span> And");
-    let home = "<a href=\"../../../scale.html\">Chapter 2</a>";
-    assert!(source.contains(home), "the home of a source");
+    for part in [
+        "<a href=\"../../../scale.html\">Chapter 2, Scale</a>",
+        "<a href=\"#L7\"><code>scale_forward</code></a>",
+        "<a rel=\"prev\" href=\"../../src/lib.rs.html\">",
+        "<a rel=\"next\" href=\"../../tests/gradients.rs.html\">",
+        "<span class=\"kw\">pub</span> <span class=\"kw\">fn</span>",
+    ] {
+        assert!(source.contains(part), "no {part} in {source}");
+    }
+    // In lists of proofs and in tests, an id leads to its equation.
+    let list = tree.page("source/src/check/scale.rs.html")?;
+    let tests = tree.page("source/tests/gradients.rs.html")?;
+    let id = "<span class=\"str\">\"<a href=\"../../../scale.html#eq-scale-\
+              forward\">scale-forward</a>\"</span>";
+    assert_eq!(list.matches(id).count(), 2, "{list}");
+    let id = id.replacen("../", "", 1);
+    assert!(tests.contains(&id), "{tests}");
+    assert!(tests.contains("// wrong: <a href=\"../../scale.html#eq-scale-"));
+    assert!(list.contains("<span class=\"str\">r#\"a \"raw\" one\"#</span>"));
+    assert!(
+        list.contains("<span class=\"comment\">   of two lines. */</span>")
+    );
     let notation = tree.page("notation.html")?;
     assert!(notation.contains("<h1 id=\"notation\">"), "no number");
     assert!(notation.contains("<code>dx</code>"), "letters of src/lib.rs");
+    assert!(notation.contains("what comes in"), "meanings of letters");
     assert!(notation.contains("scale_backward"), "the code's index");
     Ok(())
 }
@@ -411,6 +443,24 @@ fn a_chapter_with_too_few_exercises_is_found() -> Result<()> {
     tree.edit(quota, "least = 1", "least = 2")?;
     tree.build()?;
     Ok(())
+}
+
+#[test]
+fn a_letter_without_meaning_is_found() {
+    let symbols = "book/symbols.toml";
+    let says = [
+        "symbols.toml: says nothing of `g` in [scale-forward] of the chapter",
+        "no equation uses `h` as gain; take it out",
+    ];
+    breaks(symbols, "'g' =", "'h' =", &says);
+    let says = ["says two things of `x` in [rms] of the chapter why"];
+    breaks(symbols, "\"scale-forward\",", "\"why\", \"scale-forward\",", &says);
+    let no_code = "no_code = \"it is a word for a root\"\n";
+    let says = ["equations.toml: [rms] has no code and does not say why"];
+    breaks("equations.toml", no_code, "", &says);
+    let says = ["tests/gradients.rs:11: wrong: equations.toml has no [scale-b"];
+    let wrong = "wrong: scale-backwards";
+    breaks("tests/gradients.rs", "wrong: scale-backward", wrong, &says);
 }
 
 #[test]

@@ -20,22 +20,24 @@ pub(crate) const fn sums<S: Simd>() -> usize {
 
 /// One tile of the matrix product: M rows of N vectors, in registers while k
 /// runs.  c: [M, n], a: [M, k], b: [k, n]; `FULL` if n = N·W, else n may end
-/// inside the last vector.
+/// inside the last vector. With `KEEP` it copies B to `keep` on the way.
 ///
 /// It stands here and not beside its caller because it looks at the bounds
 /// once, and then no more: a look at each number costs AVX-512 a tenth of the
 /// speed, AVX2 a quarter.
 ///
 /// # Panics
-/// If the shapes do not fit, or if a matrix ends outside of its slice.
+/// If the shapes do not fit, or if a matrix ends outside of its slice, or if
+/// `keep` is too short.
 #[inline(always)]
 pub(crate) fn tile<
     S: Simd,
     const M: usize,
     const N: usize,
     const FULL: bool,
+    const KEEP: bool,
 >(
-    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, keep: &mut [f32],
 ) {
     let (deep, wide) = (b.rows, if FULL { N * S::W } else { b.cols });
     let fits = c.rows == M && a.rows == M && a.cols == deep && c.cols == wide;
@@ -48,6 +50,8 @@ pub(crate) fn tile<
     assert!(last(c.rs, M, wide - 1) < c.data.len(), "tile: C");
     assert!(last(a.rs, M, last(a.cs, deep, 0)) < a.data.len(), "tile: A");
     assert!(last(b.rs, deep, wide - 1) < b.data.len(), "tile: B");
+    let room = keep.len() / (N * S::W);
+    assert!(!KEEP || FULL && deep <= room, "tile: room to keep B");
     // the lanes of vector j of a row
     let lanes = |row: usize, j: usize| {
         let end = if FULL || j + 1 < N { (j + 1) * S::W } else { wide };
@@ -71,6 +75,14 @@ pub(crate) fn tile<
         let mut bk = [s.splat(0.0); N];
         for j in 0..N {
             bk[j] = load(b.data, k * b.rs, j);
+            if KEEP {
+                let at = (k * N + j) * S::W;
+                // SAFETY: k < deep and j < N; checked again in a debug build.
+                s.store(
+                    unsafe { keep.get_unchecked_mut(at..at + S::W) },
+                    bk[j],
+                );
+            }
         }
         for i in 0..M {
             // SAFETY: `last` or before; checked again in a debug build.
