@@ -19,10 +19,12 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 /// Terms of a sum that are worked on at a time, at most.
-const DEEP: usize = 256;
-/// Numbers of a part of B that is laid out anew: 128 rows of 64 columns, or
-/// 256 of 16. They stay in a first-level cache of 32 KiB.
-const PANEL: usize = 1 << 13;
+const DEEP: usize = 128;
+/// Numbers of a part of B that is laid out anew: of 64 columns, as many rows;
+/// it fits into a first-level cache of 32 KiB.
+const PANEL: usize = DEEP * 64;
+/// Numbers of a B that stays in a second-level cache beside other things.
+const NEAR: usize = 1 << 16;
 /// Numbers of a part of A or C that is laid out anew.
 const PART: usize = 1 << 14;
 
@@ -131,10 +133,14 @@ impl Kernel for Product<'_> {
         // One row alone needs more vectors to keep the CPU busy.
         let most = if m == 1 { 8 * S::W } else { wide };
         let deep = DEEP.min(PANEL / most);
-        // Rows of B that are far apart share few places of a small cache. The
-        // first tile keeps what it has read for those below it; where a row
-        // of a tile is four cache lines long, that is not worth a store.
-        let keep = wide < 64 && m >= 24 && b.cs == 1 && b.rs != wide;
+        // Rows of B that are far apart share few places of a small cache: the
+        // first tile keeps what it has read for those below it. Not for tiles
+        // whose rows are four cache lines long; nor, for few rows, where B is
+        // large and comes from far: tiles that read the same again give the
+        // processor time to fetch what lies beside it.
+        let near = depth.saturating_mul(n) <= NEAR;
+        let many = m >= 96 || m >= 24 && near;
+        let keep = many && wide < 64 && b.cs == 1 && b.rs != wide;
         let mut k = 0;
         while k < depth {
             let ks = k..depth.min(k + deep);
