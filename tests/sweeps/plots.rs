@@ -239,11 +239,13 @@ pub(crate) fn schedule(lab: &mut Lab) -> Result<Csv> {
     for (line, losses) in losses.iter().enumerate() {
         for (seed, loss) in losses.iter().enumerate() {
             let (x, y) = (seed + 1, loss - lowest);
-            let side = ["n", "s"][line];
+            let side = ["nw", "se"][line];
             csv.row(format!("mark,{line},{x},{y:.4},{side},{loss:.3}"));
         }
     }
     csv.row("guide,0,0,4,0,,");
+    // Room below for the last line's numbers.
+    csv.row("guide,0,-0.03,0,-0.03,,");
     Ok(csv)
 }
 
