@@ -5,8 +5,6 @@ use moe_by_hand::check;
 use moe_by_hand::check::elementary::polynomial_error;
 use moe_by_hand::config::Config;
 use moe_by_hand::elementary::rsqrt_steps;
-use moe_by_hand::error::Result;
-use moe_by_hand::figure::thin;
 use moe_by_hand::gradcheck::normals;
 use moe_by_hand::kernel::activation::{silu_backward, silu_forward};
 use moe_by_hand::kernel::matrix::{Add, mat, mat_mut, matmul};
@@ -18,11 +16,10 @@ use moe_by_hand::nn::rope::{Rope, ntk_base, rope_forward};
 use moe_by_hand::params::{Params, Role};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
-use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use moe_by_hand::train::muon::{QUINTIC, STEPS};
-use moe_by_hand::train::options::Options;
-use moe_by_hand::train::trainer::Trainer;
+use moe_by_hand::train::optimizer::{Rates, adamw};
+use moe_by_hand::train::schedule::Schedule;
 
 pub(crate) fn silu() -> Csv {
     let mut csv = Csv::chart(
@@ -338,6 +335,25 @@ pub(crate) fn rope_clock() -> Csv {
     csv
 }
 
+pub(crate) fn schedules() -> Csv {
+    let mut csv = Csv::chart(
+        "schedules",
+        "The learning rate of each of 400 steps, of which 40 are warm-up, as a \
+         share of the highest",
+        "Two lines over 400 steps. Both rise from 0 to 1 in the first 40. The \
+         cosine falls from there to 0.1 at the end, and is at 0.55 halfway. \
+         WSD stays at 1 up to step 320 and then falls to 0, fast at first.",
+        ["step", "share of η"],
+    );
+    let cosine = Schedule::new(1.0, 40, 400).unwrap();
+    let wsd = cosine.stable(80).unwrap();
+    csv.row("step,cosine,WSD");
+    for n in (0..=400).step_by(2) {
+        csv.row(format!("{n},{:.4},{:.4}", cosine.rate(n), wsd.rate(n)));
+    }
+    csv
+}
+
 pub(crate) fn newton_schulz() -> Csv {
     let mut csv = Csv::chart(
         "newton-schulz",
@@ -367,59 +383,40 @@ pub(crate) fn newton_schulz() -> Csv {
     csv
 }
 
-pub(crate) fn balance_load(text: &Text) -> Result<Csv> {
-    let config = Config {
-        vocab: 256,
-        hidden: 64,
-        layers: 2,
-        experts: 8,
-        context: 64,
-        ..Config::preset("tiny").unwrap()
-    };
-    let even = 1.0 / config.experts as f64;
-    let (mut rows, mut ends) = (vec![], vec![]);
-    for aux in [0.0, 0.01, 0.1] {
-        let options = Options { aux, steps: 1000, ..Options::default() };
-        let model = Model::new(config.clone())?;
-        let mut t = Trainer::new(model, text.clone(), options)?;
-        let mut shares = vec![vec![]; config.experts];
-        while !t.done() {
-            let step = t.step()?.step as f64;
-            let load = t.load().next().unwrap();
-            for (points, &share) in shares.iter_mut().zip(load) {
-                points.push((step, share));
-            }
-        }
-        // Means of 20 steps: one batch says little.
-        let shares: Vec<_> = shares.iter().map(|s| thin(s, 50)).collect();
-        let last = shares.iter().map(|s| s[s.len() - 1].1);
-        let (most, loss) = (last.fold(0.0, f64::max), t.validate());
-        ends.push(format!("{:.0} % and {loss:.3} nats", 100.0 * most));
-        rows.push(format!("panel,α = {aux}: validation {loss:.3} nats"));
-        rows.push(format!("step{}", ",".repeat(config.experts)));
-        for i in 0..shares[0].len() {
-            let each = shares.iter().map(|s| format!("{:.4}", s[i].1));
-            let each: Vec<_> = each.collect();
-            rows.push(format!("{},{}", shares[0][i].0, each.join(",")));
-        }
-        rows.push(format!("guide,0,{even},1000,{even},e,1/E"));
-        // The same scale in all panels.
-        rows.push("guide,0,0.28,0,0.28,,".into());
-    }
-    let alt = format!(
-        "Shares of eight experts in the choices of one layer over 1000 steps, \
-         in three panels. The busiest expert's share and the validation loss \
-         at the end: without a balance loss {}, with a coefficient of 0.01 \
-         {}, with 0.1 {}. An eighth, 12.5 %, would be even.",
-        ends[0], ends[1], ends[2]
-    );
+pub(crate) fn adam_pauses() -> Csv {
     let mut csv = Csv::chart(
-        "balance-load",
-        "Share of each of eight experts in the choices of the first layer, \
-         for three coefficients α of the balance loss",
-        &alt,
-        ["step", "share of the choices"],
+        "adam-pauses",
+        "How far AdamW moves a parameter in each step, in units of η, if the \
+         same gradient comes in every step, in every fourth, or in every \
+         fortieth",
+        "Three lines over 100 steps. With a gradient in every step the \
+         parameter moves by 1 in each. With one in every fourth it moves by \
+         0.56 when a gradient comes and by 0.44 three steps later, before the \
+         next. With one in every fortieth it moves by 0.42 when the gradient \
+         comes, and each later step is 0.92 of the one before, down to 0.02.",
+        ["step", "share of η"],
     );
-    rows.iter().for_each(|row| csv.row(row));
-    Ok(csv)
+    let every = [1, 4, 40];
+    // So long before that the start no longer matters.
+    let before = 800isize;
+    let moved = every.map(|n| {
+        let (mut p, mut m, mut v) = ([0.0f64], [0.0], [0.0]);
+        let mut all = vec![];
+        for t in 1..=before + 100 {
+            let g = if (t - before - 10) % n == 0 { 1.0 } else { 0.0 };
+            let t = t as usize;
+            let rates = Rates { lr: 1.0, decay: 0.0, scale: 1.0, t };
+            let from = p[0];
+            adamw(&mut p, &mut m, &mut v, &[g], rates);
+            all.push(from - p[0]);
+        }
+        all
+    });
+    csv.row("step,every,fourth,fortieth");
+    for i in 1..=100 {
+        let each =
+            moved.each_ref().map(|all| short(all[before as usize + i - 1]));
+        csv.row(format!("{i},{}", each.join(",")));
+    }
+    csv
 }
