@@ -10,6 +10,7 @@ mod optimizers;
 mod bench_report;
 mod check;
 mod converge;
+mod eval;
 mod generate;
 mod info;
 mod oracle;
@@ -37,6 +38,8 @@ enum Command {
     Generate(generate::Args),
     /// Prove every gradient, and print the proof as a table
     Check(check::Args),
+    /// The loss of a saved model on a text
+    Eval(eval::Args),
     /// Compare with numbers that PyTorch computed
     Oracle(oracle::Args),
     /// Memorize one fixed batch, as the prior art does
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Train(a) => train::run(*a),
         Command::Generate(a) => generate::run(a),
         Command::Check(a) => check::run(a),
+        Command::Eval(a) => eval::run(a),
         Command::Oracle(a) => oracle::run(a),
         Command::Converge(a) => converge::run(a),
         Command::Info(a) => info::run(a),

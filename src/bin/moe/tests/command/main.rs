@@ -7,6 +7,7 @@ mod edit;
 mod start;
 mod bench_report;
 mod converge;
+mod eval;
 mod generate;
 mod shipped;
 mod info;
