@@ -430,7 +430,7 @@ pub(crate) fn three_cuts() -> Csv {
             rows.push(format!("guide,{x},2e-6,{x},{y},e,{name}: {n}"));
         }
         said.push(format!(
-            "{name} the best byte has {:.2}, the nucleus keeps {by_p} and \
+            "{name}: the best byte has {:.2}, the nucleus keeps {by_p} and \
              min-p {by_min}",
             p[order[0]]
         ));
