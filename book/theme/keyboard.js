@@ -8,15 +8,29 @@ skip.textContent = "Skip to the text";
 document.body.prepend(skip);
 document.getElementById("mdbook-content").tabIndex = -1;
 
-// What shows that list is a label, at which the Tab key does not stop.
+// What shows that list is a label, at which the Tab key does not stop: a button
+// stands for it.
 const list = document.getElementById("mdbook-sidebar-toggle");
-list.setAttribute("role", "button");
-list.tabIndex = 0;
-list.addEventListener("keydown", event => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    list.click();
-});
+const shown = document.getElementById("mdbook-sidebar-toggle-anchor");
+const button = document.createElement("button");
+button.className = list.className;
+button.title = list.title;
+button.setAttribute("aria-label", "The list of chapters");
+button.innerHTML = list.innerHTML;
+button.addEventListener("click", () => list.click());
+const say = () => button.setAttribute("aria-expanded", shown.checked);
+shown.addEventListener("change", say);
+say();
+list.before(button);
+list.style.display = "none";
+
+// The bar above belongs to every page.
+document.getElementById("mdbook-menu-bar").setAttribute("role", "banner");
+
+// A corner of a table that says nothing is no heading.
+for (const head of document.querySelectorAll("main th"))
+    if (!head.textContent.trim())
+        head.replaceWith(document.createElement("td"));
 
 // In a box that is too wide, the arrow keys scroll; elsewhere they turn pages.
 addEventListener("keydown", event => {
@@ -28,13 +42,16 @@ addEventListener("keydown", event => {
 
 // What is wider than its box says so; at its end it no longer does.
 const wide = document.querySelectorAll(
-    "main :is(.table-wrapper, .drawing, .formula, .katex-display)");
+    "main :is(.table-wrapper, .drawing, .formula, .katex-display, pre > code)");
 const look = box => {
     const more = box.scrollWidth - box.clientWidth;
-    box.classList.toggle("scrolls", box.clientWidth > 0 && more > 1);
+    const scrolls = box.clientWidth > 0 && more > 1;
+    box.classList.toggle("scrolls", scrolls);
+    if (scrolls) box.tabIndex = 0; // so that the arrow keys reach it
     box.classList.toggle("end", Math.abs(box.scrollLeft) > more - 4);
 };
-const watch = new ResizeObserver(all => all.forEach(e => look(e.target)));
+const watch = new ResizeObserver(all =>
+    requestAnimationFrame(() => all.forEach(e => look(e.target))));
 for (const box of wide) {
     watch.observe(box);
     box.addEventListener("scroll", () => look(box), { passive: true });

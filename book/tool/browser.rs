@@ -12,6 +12,7 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{Html, Response};
 use axum::routing::{get, post};
+use regex::Regex;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -34,8 +35,8 @@ const FLAGS: [&str; 9] = [
     "--disable-sync",
     "--window-size=1400,1000",
 ];
-/// For all pages at both sizes.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// For all pages at all sizes.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Opens every page of the folder `html`; says so if there is no Chromium.
 pub fn check(html: &Path) -> Result<()> {
@@ -50,12 +51,34 @@ pub fn check(html: &Path) -> Result<()> {
     let count = pages.len();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let faults = runtime.block_on(visit(name, html, pages))?;
+    let axe = axe(&html.with_file_name("axe"));
+    if axe.is_none() {
+        println!(
+            "no axe-core here: it does not look at the pages (npm gets it: \
+             install Node.js, and be online once)"
+        );
+    }
+    let faults = runtime.block_on(visit(name, html, pages, axe))?;
     if !faults.is_empty() {
         bail!("{} faults\n  {}", faults.len(), faults.join("\n  "));
     }
-    println!("{count} pages in {name}, 1280 light and 360 dark: all well");
+    println!(
+        "{count} pages in {name}, 1280 light, 768 coal and 360 dark: all well"
+    );
     Ok(())
+}
+
+/// The script axe-core: one that was got before, or that npm gets now.
+fn axe(folder: &Path) -> Option<String> {
+    let script = folder.join("node_modules/axe-core/axe.min.js");
+    if !script.exists() {
+        let mut command = Command::new("npm");
+        command.args(["install", "--ignore-scripts", "--no-audit"]);
+        command.arg("--prefix").arg(folder).arg("axe-core@4");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = command.status(); // without npm there is no script
+    }
+    std::fs::read_to_string(script).ok()
 }
 
 /// Prints the book in the folder `html` as a PDF, with live links.
@@ -64,17 +87,19 @@ pub fn pdf(html: &Path, file: &Path) -> Result<()> {
         "no Chromium here, which prints the PDF; on Debian: apt-get install \
          chromium",
     )?;
-    let app = Router::new().fallback_service(ServeDir::new(html));
+    let page = Html(paper(&std::fs::read_to_string(html.join("print.html"))?)?);
+    let app = Router::new()
+        .route("/--paper", get(async move || page))
+        .fallback_service(ServeDir::new(html));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let address = format!("http://{}/print.html", listener.local_addr()?);
+        let address = format!("http://{}/--paper", listener.local_addr()?);
         tokio::spawn(async move { axum::serve(listener, app).await });
         let mut command = Command::new(name);
         command.args(FLAGS).arg("--no-pdf-header-footer");
         command.arg("--generate-pdf-document-outline");
-        command.arg("--virtual-time-budget=60000");
         command.arg(format!("--print-to-pdf={}", file.display()));
         command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
         let status =
@@ -85,6 +110,15 @@ pub fn pdf(html: &Path, file: &Path) -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// The page that has the whole book, for paper: its scripts would wait for
+/// somebody to print it, and the sources are no part of it.
+fn paper(page: &str) -> Result<String> {
+    let script = Regex::new(r"(?s)<script\b.*?</script>")?;
+    let page = script.replace_all(page, "");
+    let source = Regex::new(r#" href="source/[^"]*""#)?;
+    Ok(source.replace_all(&page, "").into_owned())
 }
 
 /// Takes the README's picture of the book in the folder `html`.
@@ -147,12 +181,15 @@ fn pages(html: &Path) -> Result<Vec<String>> {
 type Missing = Arc<Mutex<Vec<String>>>;
 
 async fn visit(
-    browser: &str, html: &Path, pages: Vec<String>,
+    browser: &str, html: &Path, pages: Vec<String>, axe: Option<String>,
 ) -> Result<Vec<String>> {
     let missing = Missing::default();
     let (send, mut report) = unbounded_channel::<String>();
     let harness = include_str!("browser.html")
-        .replace("PAGES", &serde_json::to_string(&pages)?);
+        .replace("PAGES", &serde_json::to_string(&pages)?)
+        .replace("AXE", if axe.is_some() { "true" } else { "false" });
+    let axe = axe.unwrap_or_default();
+    let script = ([(CONTENT_TYPE, "text/javascript")], axe);
     let served = missing.clone();
     let files = Router::new().fallback_service(ServeDir::new(html)).layer(
         axum::middleware::from_fn(move |request, next| {
@@ -161,6 +198,7 @@ async fn visit(
     );
     let app = Router::new()
         .route("/--check", get(async move || Html(harness)))
+        .route("/--axe.js", get(async move || script))
         .route("/--report", post(reported))
         .with_state(send)
         .fallback_service(files);
@@ -173,7 +211,7 @@ async fn visit(
     let _ = child.kill();
     let _ = child.wait();
     let _ = std::fs::remove_dir_all(profile);
-    let answer = answer.context("the browser gave no answer in ten minutes")?;
+    let answer = answer.context("the browser gave no answer in an hour")?;
     let answer = answer.context("the browser gave no answer")?;
     let mut faults: Vec<String> = serde_json::from_str(&answer)?;
     faults.append(&mut missing.lock().unwrap_or_else(|e| e.into_inner()));
@@ -221,4 +259,19 @@ async fn watched(
     let policy = HeaderValue::from_static(policy);
     parts.headers.insert(CONTENT_SECURITY_POLICY, policy);
     Response::from_parts(parts, Body::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::paper;
+
+    #[test]
+    fn on_paper_nothing_runs_and_nothing_leads_out() -> anyhow::Result<()> {
+        let page = "<script>window\n.print()</script><a href=\"#eq-x\">(1.1)</a>\
+                    <script src=\"a.js\"></script>\
+                    <a href=\"source/src/x.rs.html#L1\" title=\"x\">x</a>";
+        let want = "<a href=\"#eq-x\">(1.1)</a><a title=\"x\">x</a>";
+        assert_eq!(paper(page)?, want);
+        Ok(())
+    }
 }

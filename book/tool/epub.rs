@@ -3,7 +3,7 @@
 
 use crate::chapters::{Chapter, chapters};
 use crate::text::{escape, hex, html};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use regex::{Captures, Regex};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -47,7 +47,11 @@ pub fn write(root: &Path, pages: &Path, file: &Path) -> Result<()> {
         let body = xhtml(body, &chapters)?;
         let title = name.trim_start_matches("source/");
         let title = title.trim_end_matches(".xhtml");
-        let text = document(title, &up, &format!("<div class=\"sources\">{body}</div>"));
+        let text = document(
+            title,
+            &up,
+            &format!("<div class=\"sources\">{body}</div>"),
+        );
         documents.push(Document { name, text });
     }
     let mut zip = Zip::default();
@@ -93,7 +97,7 @@ fn document(title: &str, up: &str, body: &str) -> String {
 /// HTML of a page as XML, with the MathML of each formula and without its
 /// picture.
 fn xhtml(html: &str, chapters: &[Chapter]) -> Result<String> {
-    let text = without_pictures(html)?;
+    let text = mended(&without_pictures(html)?)?;
     let void = Regex::new(r"<(br|hr|img|input|col|wbr)\b([^>]*?)\s*/?>")?;
     let text = void.replace_all(&text, "<$1$2/>");
     let svg = Regex::new(r"<svg\b([^>]*)>")?;
@@ -106,7 +110,9 @@ fn xhtml(html: &str, chapters: &[Chapter]) -> Result<String> {
             }
         }
     });
-    let bare = Regex::new(r"<(details|input)([^>]*) (open|disabled|checked)(=\x22\x22)?")?;
+    let bare = Regex::new(
+        r"<(details|input)([^>]*) (open|disabled|checked)(=\x22\x22)?",
+    )?;
     let text = bare.replace_all(&text, "<$1$2 $3=\"$3\"");
     // Links from page to page: the chapters, and the sources.
     let link = Regex::new(r#"href="([^":#]*?)\.html(#[^"]*)?""#)?;
@@ -127,6 +133,19 @@ fn xhtml(html: &str, chapters: &[Chapter]) -> Result<String> {
             None => c[1].to_string(),
         };
         format!("href=\"{path}.xhtml{anchor}\"")
+    });
+    Ok(text.into_owned())
+}
+
+/// What KaTeX writes and MathML does not allow: the invisible sign of a function
+/// among the parts of an index, and `mod` as a row of letters in one sign.
+fn mended(html: &str) -> Result<String> {
+    let text = html.replace("<mo>\u{2061}</mo>", "");
+    let row =
+        Regex::new("<mo([^>]*)><mrow>((?:<mi[^>]*>[^<]*</mi>)+)</mrow></mo>")?;
+    let tag = Regex::new("<[^>]*>")?;
+    let text = row.replace_all(&text, |c: &Captures| {
+        format!("<mo{}>{}</mo>", &c[1], tag.replace_all(&c[2], ""))
     });
     Ok(text.into_owned())
 }
@@ -323,11 +342,20 @@ fn crc(data: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{crc, without_pictures};
+    use super::{crc, mended, without_pictures};
 
     #[test]
     fn a_checksum_is_that_of_zip() {
         assert_eq!(crc(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn mathml_is_mended() -> anyhow::Result<()> {
+        let html = "<msub><mi>d</mi><mi>min</mi><mo>\u{2061}</mo></msub>\
+                    <mo l=\"1\"><mrow><mi a=\"b\">m</mi><mi>o</mi></mrow></mo>";
+        let want = "<msub><mi>d</mi><mi>min</mi></msub><mo l=\"1\">mo</mo>";
+        assert_eq!(mended(html)?, want);
+        Ok(())
     }
 
     #[test]

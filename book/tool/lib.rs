@@ -17,7 +17,8 @@
 //! 9. `facts`: all that pages are made of;
 //! 10. `guard`: what mdbook-katex made of the formulas, and nothing else;
 //! 11. `pages`: the generated pages: map, notation, indexes;
-//! 12. `sources`: pages of the sources, to link to;
+//! 12. `sources`: pages of the sources, to link to; `epub`: the built pages as
+//!     an EPUB;
 //! 13. `directives`: `{{#eq id}}` and its like become Markdown;
 //! 14. `index`: what the search finds; `links`: nothing leads nowhere, nothing
 //!     comes from the network;
@@ -50,6 +51,7 @@ pub mod facts;
 pub mod guard;
 pub mod pages;
 pub mod sources;
+pub mod epub;
 pub mod directives;
 mod index;
 pub mod links;

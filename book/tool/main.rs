@@ -5,7 +5,7 @@ use book_tool::directives::Directives;
 use book_tool::guard::KatexGuard;
 use book_tool::make::{self, Mode};
 use book_tool::sources::SourcePages;
-use book_tool::{browser, figures, serve};
+use book_tool::{browser, epub, figures, serve};
 use clap::{Parser, Subcommand};
 use mdbook_katex::preprocess::KatexProcessor;
 use mdbook_preprocessor::{Preprocessor, parse_input};
@@ -56,6 +56,8 @@ enum Command {
     },
     /// Print the whole book to target/book/moe-by-hand.pdf, by Chromium
     Pdf,
+    /// Write the book as an EPUB, target/book/moe-by-hand.epub
+    Epub,
     /// Draw book/figures/*.csv
     Figures,
     /// Take README's picture of the built book, by Chromium
@@ -135,6 +137,13 @@ fn run(command: Command) -> Result<()> {
             let file = html.with_file_name("moe-by-hand.pdf");
             let _ = std::fs::remove_file(&file); // that of an older book
             browser::pdf(&html, &file)?;
+            println!("{}", file.display());
+        }
+        Command::Epub => {
+            make::measure_if_changed(root, Mode::Strict)?;
+            let html = make::build(root, Mode::Strict)?;
+            let file = html.with_file_name("moe-by-hand.epub");
+            epub::write(root, &html, &file)?;
             println!("{}", file.display());
         }
         Command::Figures => {

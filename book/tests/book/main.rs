@@ -6,7 +6,7 @@ mod tree;
 
 use anyhow::{Result, bail};
 use book_tool::make::{self, Mode};
-use book_tool::{figures, links, measure, serve};
+use book_tool::{epub, figures, links, measure, serve};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,8 +71,8 @@ fn builds() -> Result<()> {
     has("</span> ★</strong> <span class=\"kind\">code</span> And");
     for part in [
         "<a href=\"../../../scale.html\">Chapter 2, Scale</a>",
-        "<a href=\"#L7\"><code>scale_forward</code></a>",
-        "<a rel=\"prev\" href=\"../../src/lib.rs.html\">",
+        "<a href=\"#L8\"><code>scale_forward</code></a>",
+        "<a rel=\"prev\" href=\"../../src/nn/mod.rs.html\">",
         "<a rel=\"next\" href=\"../../tests/gradients.rs.html\">",
         "<span class=\"kw\">pub</span> <span class=\"kw\">fn</span>",
     ] {
@@ -87,7 +87,9 @@ fn builds() -> Result<()> {
     let id = id.replacen("../", "", 1);
     assert!(tests.contains(&id), "{tests}");
     assert!(tests.contains("// wrong: <a href=\"../../scale.html#eq-scale-"));
-    assert!(list.contains("<span class=\"str\">r#\"a \"raw\" one\"#</span>"));
+    assert!(list.contains(
+        "<span class=\"str\">r#&quot;a &quot;raw&quot; one&quot;#</span>"
+    ));
     assert!(
         list.contains("<span class=\"comment\">   of two lines. */</span>")
     );
@@ -96,6 +98,67 @@ fn builds() -> Result<()> {
     assert!(notation.contains("<code>dx</code>"), "letters of src/lib.rs");
     assert!(notation.contains("what comes in"), "meanings of letters");
     assert!(notation.contains("scale_backward"), "the code's index");
+    Ok(())
+}
+
+/// The tags of a text in XML that nothing closes, or that close nothing.
+fn unbalanced(text: &str) -> Vec<String> {
+    let (mut open, mut wrong) = (Vec::new(), Vec::new());
+    for tag in text.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').unwrap_or((tag, ""));
+        let name = tag.split_whitespace().next().unwrap_or("");
+        if let Some(name) = name.strip_prefix('/') {
+            if open.pop() != Some(name) {
+                wrong.push(name.to_string());
+            }
+        } else if !tag.ends_with('/') && !tag.starts_with(['?', '!']) {
+            open.push(name);
+        }
+    }
+    wrong.extend(open.into_iter().map(String::from));
+    wrong
+}
+
+#[test]
+fn an_epub_has_every_page_and_every_link() -> Result<()> {
+    let tree = Tree::new()?;
+    tree.edit(WHY, "You will", "A line<br>and a rule.\n\n---\n\nYou will")?;
+    let html = tree.build()?;
+    let file = tree.root().join("target/book/book.epub");
+    let write = || -> Result<Vec<u8>> {
+        epub::write(tree.root(), &html, &file)?;
+        Ok(fs::read(&file)?)
+    };
+    let bytes = write()?;
+    assert!(bytes == write()?, "two are the same");
+    assert_eq!(&bytes[..4], b"PK\x03\x04");
+    assert_eq!(&bytes[30..58], b"mimetypeapplication/epub+zip");
+    let text = String::from_utf8_lossy(&bytes);
+    for part in [
+        "book/scale.xhtml<?xml",
+        "href=\"source/src/nn/scale.rs.xhtml#L20\"",
+        "href=\"../../../scale.xhtml#eq-scale-backward\"",
+        "href=\"why.xhtml#eq-rms\"",
+        "aria-label=\"Equation 2.2\">(2.2)</a>",
+        "<li><span>Part II</span><ol>",
+        "<li><a href=\"scale.xhtml\">2. Scale</a></li>",
+        "A line<br/>and a rule",
+        "<math",
+    ] {
+        assert!(text.contains(part), "no {part}");
+    }
+    assert!(!text.contains("katex-html"), "formulas are MathML alone");
+    let pages = text.split("<?xml").skip(1).filter_map(|p| {
+        let end = p.find("</html>")?;
+        Some(&p[p.find("<html")?..end + "</html>".len()])
+    });
+    let mut count = 0;
+    for page in pages {
+        let wrong = unbalanced(page);
+        assert!(wrong.is_empty(), "{wrong:?} in {page}");
+        count += 1;
+    }
+    assert_eq!(count, 4 + 5 + 2, "chapters, sources, cover, contents");
     Ok(())
 }
 
