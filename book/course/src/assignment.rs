@@ -71,33 +71,99 @@ pub(crate) struct Mutant {
     pub(crate) edits: Vec<[String; 2]>,
 }
 
-/// The folders of assignments below `book/course`.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assignments")
+/// Where assignments are: those of the book, or an instructor's own.
+pub(crate) struct Course {
+    folder: PathBuf,
+    /// What names it on the command line; empty for the book's.
+    pub(crate) flag: String,
+    /// The seed of the hidden cases, if it is an instructor's.
+    pub(crate) seed: Option<u64>,
 }
-
-impl Assignment {
+/// `course.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    seed: u64,
+}
+impl Course {
+    /// The book's, or that of a folder that `cargo course new` has made.
+    pub(crate) fn open(folder: Option<&Path>) -> Result<Self> {
+        let book = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder_or = folder.unwrap_or(book);
+        let seed = match folder {
+            None => None,
+            Some(folder) => {
+                let file = folder.join("course.toml");
+                let said = || {
+                    format!(
+                        "{}: no course; `cargo course new` makes one",
+                        file.display()
+                    )
+                };
+                let text = fs::read_to_string(&file).with_context(said)?;
+                let settings: Settings = toml::from_str(&text)
+                    .with_context(|| file.display().to_string())?;
+                Some(settings.seed)
+            }
+        };
+        let flag = folder.map(|f| format!(" --course {}", f.display()));
+        let folder = std::path::absolute(folder_or)?.join("assignments");
+        Ok(Self { folder, flag: flag.unwrap_or_default(), seed })
+    }
+    /// Makes a folder with a copy of all assignments and a seed.
+    pub(crate) fn make(folder: &Path, seed: u64) -> Result<()> {
+        let said = folder.display();
+        ensure!(
+            !folder.exists(),
+            "{said}: is there already; name a new folder"
+        );
+        let book = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for a in Self::open(None)?.assignments()? {
+            let name = a.folder.file_name().unwrap_or_default();
+            let to = folder.join("assignments").join(name);
+            fs::create_dir_all(&to).with_context(|| said.to_string())?;
+            for entry in fs::read_dir(&a.folder)? {
+                let entry = entry?;
+                fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+            let page = Path::new("../src/assignments").join(name);
+            fs::copy(book.join(page.with_extension("md")), to.join("page.md"))
+                .context("the page of an assignment")?;
+        }
+        fs::write(
+            folder.join("course.toml"),
+            format!(
+                "# The hidden cases are made from it: keep it to yourself.\n\
+                 seed = {seed}\n"
+            ),
+        )?;
+        Ok(())
+    }
     /// All of them, in their order.
-    pub(crate) fn all() -> Result<Vec<Self>> {
+    pub(crate) fn assignments(&self) -> Result<Vec<Assignment>> {
+        let said = || self.folder.display().to_string();
         let mut folders = vec![];
-        for entry in fs::read_dir(root()).context("book/course/assignments")? {
+        for entry in fs::read_dir(&self.folder).with_context(said)? {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
             }
         }
         folders.sort();
-        folders.into_iter().map(Self::read).collect()
+        folders.into_iter().map(Assignment::read).collect()
     }
     /// The one of this name, such as `a01`.
-    pub(crate) fn find(id: &str) -> Result<Self> {
-        let all = Self::all()?;
+    pub(crate) fn find(&self, id: &str) -> Result<Assignment> {
+        let all = self.assignments()?;
         let ids: Vec<_> = all.iter().map(|a| a.id.clone()).collect();
-        let same = |a: &Self| a.id == id;
+        let same = |a: &Assignment| a.id == id;
         all.into_iter().find(same).with_context(|| {
             format!("{id}: no assignment; there are {}", ids.join(", "))
         })
     }
+}
+
+impl Assignment {
     fn read(folder: PathBuf) -> Result<Self> {
         let file = folder.join("assignment.toml");
         let said = || file.display().to_string();
@@ -116,6 +182,17 @@ impl Assignment {
     /// What the machine can give.
     pub(crate) fn points(&self) -> u32 {
         self.tasks.iter().map(|t| t.points).sum()
+    }
+    /// What a student reads: in the book, or beside an instructor's assignment.
+    pub(crate) fn page(&self) -> Result<String> {
+        let own = self.folder.join("page.md");
+        let name = self.folder.file_name().unwrap_or_default();
+        let book = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../src/assignments")
+            .join(name)
+            .with_extension("md");
+        let file = if own.exists() { own } else { book };
+        fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
     /// The sum of the rubric, each line of which begins with its points.
     pub(crate) fn rubric(&self) -> Result<u32> {

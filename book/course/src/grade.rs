@@ -302,7 +302,7 @@ pub(crate) fn grade(
         "not run".to_string()
     } else if options.seed.is_some() {
         let (public, hidden) = (count(false), count(true));
-        format!("{public} public and {hidden} hidden cases passed")
+        format!("{public} public cases passed, and {hidden} hidden ones")
     } else {
         format!("{} public cases passed; no hidden case was run", count(false))
     };

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What stands around the student's files.
-const HARNESS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/harness");
+pub(crate) const HARNESS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/harness");
 
 /// What is compiled once, and what this machine grants.
 pub(crate) struct Machine {
@@ -69,6 +70,7 @@ impl Machine {
         let work = folder.join(format!("work-{}", std::process::id()));
         fs::create_dir_all(&work)
             .with_context(|| work.display().to_string())?;
+        tidy(&folder);
         let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
         let ask = |arguments: &[&str]| -> Result<String> {
             let asked = Command::new(&rustc).args(arguments).output();
@@ -447,6 +449,21 @@ pub(crate) fn pristine(a: &Assignment) -> String {
         text += &format!("pub mod {};\n", file.trim_end_matches(".rs"));
     }
     text
+}
+
+/// Removes what killed graders left behind, after a day.
+fn tidy(folder: &Path) {
+    let old = |path: &Path| {
+        let age = fs::metadata(path).and_then(|m| m.modified());
+        let age = age.ok().and_then(|t| t.elapsed().ok());
+        age.is_some_and(|age| age > Duration::from_secs(86_400))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("work-") && old(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The first million bytes that come, in the background.

@@ -12,17 +12,21 @@ mod report;
 mod verify;
 
 use anyhow::{Context, Result, ensure};
-use assignment::{Assignment, submitted};
+use assignment::{Assignment, Course, submitted};
 use clap::{Parser, Subcommand};
 use grade::{Grade, Options, grade};
 use machine::Machine;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "cargo course", about = "Assignments, and their grader")]
 struct Command {
+    /// A folder that `new` has made; without it, the assignments of the book
+    #[arg(long, global = true)]
+    course: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,
 }
@@ -30,6 +34,11 @@ struct Command {
 enum Action {
     /// Lists the assignments
     List,
+    /// Makes an instructor's folder: a secret seed, and assignments to change
+    New {
+        /// A folder that does not exist yet
+        folder: PathBuf,
+    },
     /// Makes a folder to work in, with the starter
     Start {
         /// Such as a01
@@ -77,7 +86,8 @@ struct Grading {
     /// Which variant; the first one, if not given
     #[arg(long)]
     variant: Option<String>,
-    /// Seed of the hidden cases; without it only the public ones run
+    /// Seed of the hidden cases, in place of the course's; without any, only
+    /// the public cases run
     #[arg(long)]
     seed: Option<u64>,
     /// Points of the part on paper
@@ -104,7 +114,9 @@ struct Grading {
 }
 
 fn main() -> ExitCode {
-    match act(Command::parse().action) {
+    let Command { course, action } = Command::parse();
+    let done = Course::open(course.as_deref()).and_then(|c| act(&c, action));
+    match done {
         Ok(code) => code,
         Err(e) => {
             eprintln!("error: {e:#}");
@@ -112,25 +124,29 @@ fn main() -> ExitCode {
         }
     }
 }
-fn act(action: Action) -> Result<ExitCode> {
+fn act(course: &Course, action: Action) -> Result<ExitCode> {
     match action {
         Action::List => {
-            for a in Assignment::all()? {
+            for a in course.assignments()? {
                 let variants = a.variants.iter().map(|v| &v.name[..]);
                 let variants = variants.collect::<Vec<_>>().join(", ");
                 let (id, title, hours) = (&a.id, &a.title, a.hours);
                 println!("{id}  {title} ({hours} h; variants {variants})");
             }
         }
+        Action::New { folder } => {
+            let seed = RandomState::new().hash_one(&folder);
+            Course::make(&folder, seed >> 12)?; // exact in every JSON
+            let said = folder.display();
+            println!("{said}: change its assignments, then");
+            println!("  cargo course --course {said} verify");
+        }
         Action::Start { assignment, folder, variant } => {
-            start(
-                &Assignment::find(&assignment)?,
-                &folder,
-                variant.as_deref(),
-            )?;
+            let a = course.find(&assignment)?;
+            start(course, &a, &folder, variant.as_deref())?;
         }
         Action::Hint { assignment, task, level } => {
-            let a = Assignment::find(&assignment)?;
+            let a = course.find(&assignment)?;
             let found = a.tasks.iter().find(|t| t.id == task);
             let ids: Vec<_> = a.tasks.iter().map(|t| &t.id[..]).collect();
             let found = found.with_context(|| {
@@ -142,9 +158,9 @@ fn act(action: Action) -> Result<ExitCode> {
                 found.hints[usize::from(level) - 1]
             );
         }
-        Action::Grade(g) => grading(&g)?,
+        Action::Grade(g) => grading(course, &g)?,
         Action::Verify { assignments } => {
-            let good = verify::verify(&assignments)?;
+            let good = verify::verify(course, &assignments)?;
             return Ok(ExitCode::from(u8::from(!good)));
         }
         Action::Scan { name } => {
@@ -156,7 +172,9 @@ fn act(action: Action) -> Result<ExitCode> {
 }
 
 /// A folder with the starter, and what an editor needs to check it.
-fn start(a: &Assignment, folder: &Path, variant: Option<&str>) -> Result<()> {
+fn start(
+    course: &Course, a: &Assignment, folder: &Path, variant: Option<&str>,
+) -> Result<()> {
     let variant = a.variant(variant)?;
     let said = folder.display();
     ensure!(!folder.exists(), "{said}: is there already; name a new folder");
@@ -178,12 +196,15 @@ fn start(a: &Assignment, folder: &Path, variant: Option<&str>) -> Result<()> {
     )?;
     let (id, name, files) = (&a.id, &variant.name, a.files.join(", src/"));
     println!("{said}: variant {name}; write src/{files}, then");
-    println!("  cargo course grade {id} --variant {name} --submission {said}");
+    let flag = &course.flag;
+    println!(
+        "  cargo course{flag} grade {id} --variant {name} --submission {said}"
+    );
     Ok(())
 }
 
-fn grading(g: &Grading) -> Result<()> {
-    let a = Assignment::find(&g.assignment)?;
+fn grading(course: &Course, g: &Grading) -> Result<()> {
+    let a = course.find(&g.assignment)?;
     let variant = a.variant(g.variant.as_deref())?;
     if let Some(points) = g.paper {
         let most = a.paper.points;
@@ -199,7 +220,8 @@ fn grading(g: &Grading) -> Result<()> {
         machine.limits,
         machine.namespaces
     );
-    let options = Options { paper: g.paper, ..Options::new(g.seed) };
+    let options =
+        Options { paper: g.paper, ..Options::new(g.seed.or(course.seed)) };
     let mut grades: Vec<(String, Grade)> = vec![];
     let many = g.submissions.is_some();
     for folder in folders(g)? {

@@ -10,7 +10,7 @@ fn isolation(g: &Grade) -> String {
     }
     format!("Isolation that was missing: {}.\n", g.isolation.missing.join(", "))
 }
-/// The case that a person should see first: a public one, if there is one.
+/// The case that a person should see first: a public one, if it is lost.
 fn first_lost(o: &Outcome) -> Option<&Run> {
     o.cases.iter().find(|r| r.status != Status::Pass)
 }
@@ -64,7 +64,10 @@ pub(crate) fn gradescope(g: &Grade) -> Value {
         let public = |r: &&Run| r.round == "public" && r.status != Status::Pass;
         let output = match o.cases.iter().find(public) {
             Some(r) => lost(r),
-            None if o.passed => "All of its cases passed.".into(),
+            None if o.passed && g.seed.is_none() => {
+                "Its public cases passed.".into()
+            }
+            None if o.passed => "Its public and hidden cases passed.".into(),
             None if o.cases.is_empty() => g.problems.join("\n"),
             None => "Its public cases passed; a hidden one did not.".into(),
         };
@@ -86,7 +89,7 @@ pub(crate) fn gradescope(g: &Grade) -> Value {
             "visibility": "visible",
         }));
     }
-    let public = g.verdict.split(" and ").next().unwrap_or_default();
+    let public = g.verdict.split(", and ").next().unwrap_or_default();
     let problems = g.problems.iter().map(|p| format!("{p}\n"));
     json!({
         "score": g.score + g.paper.score.unwrap_or(0),

@@ -20,6 +20,30 @@ const MACROS: &[&str] = &[
     "unreachable",
     "vec",
 ];
+/// What a library makes public, by name.
+pub(crate) fn exports(text: &str) -> syn::Result<Vec<String>> {
+    struct Public(Vec<String>);
+    impl<'a> Visit<'a> for Public {
+        fn visit_use_name(&mut self, name: &'a syn::UseName) {
+            self.0.push(name.ident.to_string());
+        }
+    }
+    let mut public = Public(vec![]);
+    for item in &syn::parse_file(text)?.items {
+        match item {
+            syn::Item::Use(u)
+                if matches!(u.vis, syn::Visibility::Public(_)) =>
+            {
+                public.visit_use_tree(&u.tree);
+            }
+            syn::Item::Use(_) | syn::Item::ExternCrate(_) => {}
+            syn::Item::Trait(t) => public.0.push(t.ident.to_string()),
+            _ => public.0.push("something else".into()),
+        }
+    }
+    Ok(public.0)
+}
+
 /// Attributes that change no meaning.
 const ATTRIBUTES: &[&str] = &[
     "allow",
@@ -42,7 +66,6 @@ const WORDS: &[&str] = &[
     "include_bytes",
     "env",
     "option_env",
-    "concat",
     "asm",
     "global_asm",
     "naked_asm",
@@ -55,20 +78,12 @@ const WORDS: &[&str] = &[
     "Any",
     "no_mangle",
     "export_name",
-    "link",
     "link_section",
-    "link_name",
     "global_allocator",
     "panic_handler",
     "submission",
     "moe_by_hand",
-    "arch",
-    "intrinsics",
     "transmute",
-    "file",
-    "line",
-    "column",
-    "module_path",
     "Location",
     "catch_unwind",
 ];
