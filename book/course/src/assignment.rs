@@ -126,7 +126,7 @@ impl Course {
                 let entry = entry?;
                 fs::copy(entry.path(), to.join(entry.file_name()))?;
             }
-            let page = Path::new("../src/assignments").join(name);
+            let page = Path::new("../src").join(name);
             fs::copy(book.join(page.with_extension("md")), to.join("page.md"))
                 .context("the page of an assignment")?;
         }
@@ -188,7 +188,7 @@ impl Assignment {
         let own = self.folder.join("page.md");
         let name = self.folder.file_name().unwrap_or_default();
         let book = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../src/assignments")
+            .join("../src")
             .join(name)
             .with_extension("md");
         let file = if own.exists() { own } else { book };

@@ -150,9 +150,11 @@ impl<'a> Visit<'a> for Scan<'_> {
         }
     }
     fn visit_macro(&mut self, m: &'a syn::Macro) {
-        let name = m.path.get_ident().map(|i| i.to_string());
-        let name = name.unwrap_or_else(|| "a path".into());
-        if !MACROS.contains(&&name[..]) {
+        let mut path = m.path.segments.iter().map(|s| s.ident.to_string());
+        // `vec!`, and `kit::vec!`
+        let name = path.next_back().unwrap_or_default();
+        let ours = path.all(|p| CRATES.contains(&&p[..]));
+        if !ours || !MACROS.contains(&&name[..]) {
             let span = syn::spanned::Spanned::span(&m.path);
             self.fault(span, format!("the macro `{name}!`"));
         }
