@@ -94,6 +94,7 @@ pub mod tensors;
 pub mod kernel;
 pub mod params;
 pub mod layer;
+pub mod ratio;
 pub mod gradcheck;
 pub mod nn;
 pub mod config;

@@ -7,7 +7,6 @@
 
 use crate::config::Config;
 use crate::error::{Result, plain};
-use crate::gradcheck::hint;
 use crate::hf::{self, hf_name, hf_shape, rotary_row, to_hf};
 use crate::kernel::simd::bytes;
 use crate::layer::Shape;
@@ -16,6 +15,7 @@ use crate::model::{Acts, Batch, Model};
 use crate::nn::balance::router_losses;
 use crate::nn::rope::{Rope, rope_forward};
 use crate::params::Params;
+use crate::ratio::hint;
 use crate::real::Real;
 use crate::tensors::{Tensors, index};
 use crate::train::account::too_large;

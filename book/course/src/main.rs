@@ -1,0 +1,282 @@
+//! `cargo course`: the assignments of the course, and their grader.
+
+mod assignment;
+mod scan;
+mod machine;
+// the library's, so that a student need not compile all of it
+#[path = "../../../src/ratio.rs"]
+#[expect(unreachable_pub, reason = "there it is a part of a library")]
+mod ratio;
+mod grade;
+mod report;
+mod verify;
+
+use anyhow::{Context, Result, ensure};
+use assignment::{Assignment, Course, submitted};
+use clap::{Parser, Subcommand};
+use grade::{Grade, Options, grade};
+use machine::Machine;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo course", about = "Assignments, and their grader")]
+struct Command {
+    /// A folder that `new` has made; without it, the assignments of the book
+    #[arg(long, global = true)]
+    course: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+#[derive(Subcommand)]
+enum Action {
+    /// Lists the assignments
+    List,
+    /// Makes an instructor's folder: a secret seed, and assignments to change
+    New {
+        /// A folder that does not exist yet
+        folder: PathBuf,
+    },
+    /// Makes a folder to work in, with the starter
+    Start {
+        /// Such as a01
+        assignment: String,
+        /// A folder that does not exist yet
+        folder: PathBuf,
+        /// Which variant; the first one, if not given
+        #[arg(long)]
+        variant: Option<String>,
+    },
+    /// Shows a hint
+    Hint {
+        /// Such as a01
+        assignment: String,
+        /// Such as 2
+        task: String,
+        /// 1: what to look at; 2: the shape of the step; 3: the formula
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+        level: u8,
+    },
+    /// Grades a submission, or many
+    Grade(Box<Grading>),
+    /// Shows that starters, solutions, mutants and cheats get what they should
+    Verify {
+        /// Such as a01; all, if none is given
+        assignments: Vec<String>,
+    },
+    /// What a file, read from standard input, names that it may not
+    #[command(hide = true)]
+    Scan {
+        /// For the messages
+        name: String,
+    },
+}
+#[derive(clap::Args)]
+struct Grading {
+    /// Such as a01
+    assignment: String,
+    /// The folder of one submission
+    #[arg(long, required_unless_present = "submissions")]
+    submission: Option<PathBuf>,
+    /// A folder with a folder for each submission
+    #[arg(long, conflicts_with_all = ["submission", "gradescope", "paper", "json"], requires = "out")]
+    submissions: Option<PathBuf>,
+    /// Which variant; the first one, if not given
+    #[arg(long)]
+    variant: Option<String>,
+    /// Seed of the hidden cases, in place of the course's; without any, only
+    /// the public cases run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Points of the part on paper
+    #[arg(long)]
+    paper: Option<u32>,
+    /// Writes the grade as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes all grades as JSON
+    #[arg(long, requires = "submissions")]
+    out: Option<PathBuf>,
+    /// Writes a line for each submission
+    #[arg(long, requires = "submissions")]
+    csv: Option<PathBuf>,
+    /// Writes JUnit's XML
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    /// Writes Gradescope's results.json
+    #[arg(long)]
+    gradescope: Option<PathBuf>,
+    /// Grades nothing where a wall is missing
+    #[arg(long)]
+    require_isolation: bool,
+}
+
+fn main() -> ExitCode {
+    let Command { course, action } = Command::parse();
+    let done = Course::open(course.as_deref()).and_then(|c| act(&c, action));
+    match done {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+fn act(course: &Course, action: Action) -> Result<ExitCode> {
+    match action {
+        Action::List => {
+            for a in course.assignments()? {
+                let variants = a.variants.iter().map(|v| &v.name[..]);
+                let variants = variants.collect::<Vec<_>>().join(", ");
+                let (id, title, hours) = (&a.id, &a.title, a.hours);
+                println!("{id}  {title} ({hours} h; variants {variants})");
+            }
+        }
+        Action::New { folder } => {
+            let seed = RandomState::new().hash_one(&folder);
+            Course::make(&folder, seed >> 12)?; // exact in every JSON
+            let said = folder.display();
+            println!("{said}: change its assignments, then");
+            println!("  cargo course --course {said} verify");
+        }
+        Action::Start { assignment, folder, variant } => {
+            let a = course.find(&assignment)?;
+            start(course, &a, &folder, variant.as_deref())?;
+        }
+        Action::Hint { assignment, task, level } => {
+            let a = course.find(&assignment)?;
+            let found = a.tasks.iter().find(|t| t.id == task);
+            let ids: Vec<_> = a.tasks.iter().map(|t| &t.id[..]).collect();
+            let found = found.with_context(|| {
+                format!("{task}: no task; there are {}", ids.join(", "))
+            })?;
+            println!(
+                "{}: {}",
+                found.title,
+                found.hints[usize::from(level) - 1]
+            );
+        }
+        Action::Grade(g) => grading(course, &g)?,
+        Action::Verify { assignments } => {
+            let good = verify::verify(course, &assignments)?;
+            return Ok(ExitCode::from(u8::from(!good)));
+        }
+        Action::Scan { name } => {
+            let text = std::io::read_to_string(std::io::stdin())?;
+            scan::scan(&name, &text).iter().for_each(|f| println!("{f}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A folder with the starter, and what an editor needs to check it.
+fn start(
+    course: &Course, a: &Assignment, folder: &Path, variant: Option<&str>,
+) -> Result<()> {
+    let variant = a.variant(variant)?;
+    let said = folder.display();
+    ensure!(!folder.exists(), "{said}: is there already; name a new folder");
+    let src = folder.join("src");
+    fs::create_dir_all(&src).with_context(|| said.to_string())?;
+    let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/kit");
+    let kit = std::path::absolute(kit)?;
+    fs::write(src.join("lib.rs"), machine::pristine(a))?;
+    for (name, text) in a.starter(variant)? {
+        fs::write(src.join(name), text)?;
+    }
+    fs::write(
+        folder.join("Cargo.toml"),
+        format!(
+            "[package]\nname = \"submission\"\nversion = \"0.1.0\"\nedition = \
+         \"2024\"\n\n[lib]\ndoctest = false\n\n[dependencies]\nkit = {{ path = \
+         {kit:?} }}\n\n[lints.rust]\nunsafe_code = \"forbid\"\n\n[workspace]\n"
+        ),
+    )?;
+    let (id, name, files) = (&a.id, &variant.name, a.files.join(", src/"));
+    println!("{said}: variant {name}; write src/{files}, then");
+    let flag = &course.flag;
+    println!(
+        "  cargo course{flag} grade {id} --variant {name} --submission {said}"
+    );
+    Ok(())
+}
+
+fn grading(course: &Course, g: &Grading) -> Result<()> {
+    let a = course.find(&g.assignment)?;
+    let variant = a.variant(g.variant.as_deref())?;
+    if let Some(points) = g.paper {
+        let most = a.paper.points;
+        ensure!(points <= most, "--paper {points}: at most {most}");
+    }
+    let machine = Machine::new()?;
+    let walls = machine.bare.is_some() && machine.limits && machine.namespaces;
+    ensure!(
+        walls || !g.require_isolation,
+        "--require-isolation: this machine grants no_std {}, limits {}, \
+         namespaces {}",
+        machine.bare.is_some(),
+        machine.limits,
+        machine.namespaces
+    );
+    let options =
+        Options { paper: g.paper, ..Options::new(g.seed.or(course.seed)) };
+    let mut grades: Vec<(String, Grade)> = vec![];
+    let many = g.submissions.is_some();
+    for folder in folders(g)? {
+        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        let name = name.to_string_lossy().into_owned();
+        let files = submitted(&a, &folder);
+        let grade = grade(&machine, &a, variant, &files, options)?;
+        if many {
+            let (score, max) = (grade.score, grade.max_score);
+            let problem = grade.problems.first().unwrap_or(&grade.verdict);
+            println!("{name}: {score} of {max}; {problem}");
+        } else {
+            print!("{}", report::text(&grade));
+            write(&g.json, || report::pretty(&grade))?;
+            write(&g.gradescope, || {
+                report::pretty(&report::gradescope(&grade))
+            })?;
+        }
+        grades.push((name, grade));
+    }
+    write(&g.out, || {
+        let all = grades.iter().map(|(name, grade)| {
+            serde_json::json!({ "submission": name, "grade": grade })
+        });
+        report::pretty(&all.collect::<Vec<_>>())
+    })?;
+    write(&g.csv, || Ok(report::csv(&grades)))?;
+    write(&g.junit, || Ok(report::junit(&grades)))
+}
+/// The folders to grade, in the order of their names.
+fn folders(g: &Grading) -> Result<Vec<PathBuf>> {
+    if let Some(one) = &g.submission {
+        let said = one.display();
+        ensure!(one.is_dir(), "--submission {said}: no such folder");
+        return Ok(vec![std::path::absolute(one)?]);
+    }
+    let folder = g.submissions.as_deref().context("no submission")?;
+    let said = folder.display().to_string();
+    let mut all = vec![];
+    for entry in fs::read_dir(folder).with_context(|| said.clone())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            all.push(path);
+        }
+    }
+    ensure!(!all.is_empty(), "--submissions {said}: no folder in it");
+    all.sort();
+    Ok(all)
+}
+fn write(
+    to: &Option<PathBuf>, text: impl FnOnce() -> Result<String>,
+) -> Result<()> {
+    if let Some(to) = to {
+        let said = || to.display().to_string();
+        fs::write(to, text()?).with_context(said)?;
+    }
+    Ok(())
+}
