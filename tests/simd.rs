@@ -24,6 +24,7 @@ use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
 use moe_by_hand::nn::moe::combine_backward;
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
 use moe_by_hand::rng::Rng;
+use moe_by_hand::train::optimizer::{Rates, adamw, adamw_with};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{fs, io};
 
@@ -575,6 +576,27 @@ fn normal_numbers_are_the_same_stream() {
             } else {
                 assert_eq!(of_set, first, "{isa} {n}: other bits");
             }
+        }
+    }
+}
+
+#[test]
+fn adamw_has_the_same_bits_on_every_set() {
+    let rates = Rates { lr: 3e-3, decay: 0.1, scale: 0.75, t: 3 };
+    for n in (0..70).chain([4096]) {
+        let g = random(n, 1);
+        let step = |isa: Option<Isa>| {
+            let (mut p, mut m) = (random(n, 2), random(n, 3));
+            let mut v: Vec<f32> = m.iter().map(|m| m * m + 0.1).collect();
+            match isa {
+                Some(isa) => adamw_with(isa, &mut p, &mut m, &mut v, &g, rates),
+                None => adamw(&mut p, &mut m, &mut v, &g, rates),
+            }
+            [p, m, v].map(|x| bits(&x))
+        };
+        let want = step(None);
+        for isa in Isa::here() {
+            assert_eq!(step(Some(isa)), want, "{isa} {n}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Chapter: optimizer. What an optimizer is; clipping; AdamW and its decay groups.
 
 use crate::half::{Bf16, F16};
-use crate::kernel::simd::Buffer;
+use crate::kernel::simd::{Buffer, Isa, Kernel, Simd};
 use crate::kernel::vector::{CHUNK, sum_of_squares};
 use crate::kernel::wide::{in_wide, rows};
 use crate::params::{Entry, Layout, ParamGrads, Params, Role};
@@ -185,6 +185,7 @@ pub const EPS: f64 = 1e-8;
 /// // gradient of the wrong scale. And the decay: 0.1·0.01.
 /// approx::assert_abs_diff_eq!(p[0], 1.0 - 0.1 - 0.001, epsilon = 1e-8);
 /// ```
+#[inline(always)] // into the instruction set of `adamw_with`
 #[track_caller]
 pub fn adamw<T: Real>(
     p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], r: Rates,
@@ -203,6 +204,32 @@ pub fn adamw<T: Real>(
         v[i] = b2 * v[i] + n2 * g * g;
         let update = m[i] * c1 / ((v[i] * c2).sqrt() + eps);
         p[i] = keep * p[i] - lr * update; // eq: adamw
+    }
+}
+
+/// [`adamw`], compiled for a given instruction set: the same bits, since no
+/// product is fused with a sum, and several numbers at a time.
+///
+/// # Panics
+/// As [`adamw`], or if the CPU does not have the set.
+#[track_caller]
+pub fn adamw_with<T: Real>(
+    isa: Isa, p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], r: Rates,
+) {
+    isa.run(Adamw { p, m, v, g, r });
+}
+struct Adamw<'a, T> {
+    p: &'a mut [T],
+    m: &'a mut [T],
+    v: &'a mut [T],
+    g: &'a [T],
+    r: Rates,
+}
+impl<T: Real> Kernel for Adamw<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        adamw(self.p, self.m, self.v, self.g, self.r);
     }
 }
 
@@ -316,6 +343,7 @@ impl<T: Real> AdamW<T> {
         read: impl Fn(&[G], &mut dyn FnMut(Range<usize>, &[T])) + Sync,
     ) {
         let Self { m, v, decay, groups } = self;
+        let isa = Isa::current();
         (p.data.par_chunks_mut(CHUNK))
             .zip(m.par_chunks_mut(CHUNK))
             .zip(v.par_chunks_mut(CHUNK))
@@ -331,7 +359,7 @@ impl<T: Real> AdamW<T> {
                     let rates = Rates { lr, decay, scale, t };
                     read(g, &mut |now, g| {
                         let (p, m) = (&mut p[now.clone()], &mut m[now.clone()]);
-                        adamw(p, m, &mut v[now], g, rates);
+                        adamw_with(isa, p, m, &mut v[now], g, rates);
                     });
                 }
             });
