@@ -47,7 +47,7 @@ fn unknown_key() {
     assert_eq!(
         fault(&ENTRY.replace("tex =", "text =")),
         "equations.toml:4: [a] text = 'a': unknown field `text`, expected \
-         one of `name`, `kind`, `tex`, `code`, `fast`, `tests`, `backward`, \
+         one of `name`, `kind`, `tex`, `code`, `no_code`, `fast`, `tests`, `backward`, \
          `no_backward`, `source`; correct or remove the key"
     );
 }
