@@ -209,7 +209,8 @@ fn rounds(
             let new = seen.insert(case.input.clone());
             ensure!(
                 new,
-                "{name}: {}: these inputs were there before",
+                "{name}: {}: these inputs were there before; \
+                 choose another seed",
                 case.name
             );
         }

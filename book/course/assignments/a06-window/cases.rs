@@ -89,7 +89,7 @@ pub fn cases(variant: &str, rng: &mut Rng) -> Vec<Case> {
             case(task, &name, call, vec![w], inputs, vec![(call, g)], limit);
         }
         case("5", &name, "ring", vec![t, seen], inputs, vec![("y", y)], limit);
-        let w = rng.between(2, 50_000);
+        let w = rng.between(2, 1 << 40);
         let rows = if variant == "beside" { w + 1 } else { w };
         let rows = vec![("slots", vec![rows as f64])];
         case(
