@@ -9,6 +9,7 @@ mod drawings;
 mod half;
 mod plots;
 mod performance;
+mod tiles;
 mod counted;
 mod network;
 
@@ -80,6 +81,8 @@ const FIGURES: &[(&str, Make)] = &[
     ("half-scale", Trained(half::half_scale)),
     ("safetensors-bytes", Exact(performance::safetensors_bytes)),
     ("logit-error", Exact(performance::logit_error)),
+    ("register-tile", Exact(tiles::register_tile)),
+    ("cache-sets", Exact(tiles::cache_sets)),
     ("memory-by-depth", Exact(performance::memory_by_depth)),
     ("shard-timeline", Exact(performance::shard_timeline)),
     ("balance-excess", Trained(performance::balance_excess)),
