@@ -469,11 +469,11 @@ fn panic(err: &str) -> Option<String> {
         let place = place.trim_end_matches(':');
         format!("{} ({place})", lines.next().unwrap_or_default())
     } else {
-        let told = |l: &&str| {
-            l.contains("overflowed its stack")
-                || l.contains("memory allocation")
-        };
-        err.lines().find(told)?.to_string()
+        // the runtime's words have a process id in them
+        if err.contains("overflowed its stack") {
+            return Some("its stack overflowed".into());
+        }
+        err.lines().find(|l| l.contains("memory allocation"))?.to_string()
     };
     let said: String = said.chars().take(200).collect();
     Some(said.split_whitespace().collect::<Vec<_>>().join(" "))
