@@ -82,7 +82,7 @@ pub struct Gradient<T: Real, B: Layer = Block, L: Loss = CrossEntropy> {
     pub context: Context,
     /// What the losses are multiplied by before backward, and with them each
     /// gradient: 1, or a scale by which those that are stored in 16 bits keep
-    /// their bits (see [`scale`](crate::train::scale)).
+    /// their bits (see [`LossScale`](crate::train::precision::LossScale)).
     pub scale: f64,
 }
 
