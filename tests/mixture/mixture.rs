@@ -261,10 +261,12 @@ fn print(all: &[Runs], seconds: f64) -> Result<()> {
 }
 fn csv(all: &[Runs], seconds: f64) -> Csv {
     let of = |i: usize| statistics(&all[i].last())[0];
+    let best = (0..all.len()).map(of).fold(f64::INFINITY, f64::min);
     let mut csv = Csv::chart(
         "mixture-pays",
-        "The same seconds for a mixture and for two dense models: mean of the \
-         seeds, and their range",
+        "The same seconds for a mixture and for two dense models. Lines are means \
+         of the seeds, bars reach from the best seed to the worst; 0 is the \
+         best mean at the end",
         &format!(
             "Validation loss against seconds of training steps, with the range \
              of the seeds as bars. After {seconds} seconds the mixture of 8 \
@@ -274,7 +276,7 @@ fn csv(all: &[Runs], seconds: f64) -> Csv {
             of(1),
             of(2)
         ),
-        ["seconds of training steps", "nats for each byte"],
+        ["seconds of training steps", "nats above the best at the end"],
     );
     csv.row("seconds,mixture,equal active,equal total");
     let mut bars = vec![];
@@ -284,9 +286,10 @@ fn csv(all: &[Runs], seconds: f64) -> Csv {
             let x = runs.curves[0][at].0 as f64 * runs.ms / 1e3;
             let [mean, _, least, most] = statistics(&each);
             let mut cells = ["", "", ""].map(String::from);
-            cells[i] = short(mean);
+            cells[i] = format!("{:.4}", mean - best);
             csv.row(format!("{},{}", short(x), cells.join(",")));
-            let [x, least, most] = [x, least, most].map(short);
+            let [least, most] = [least, most].map(|l| l - best);
+            let (x, least, most) = (short(x), short(least), short(most));
             bars.push(format!("guide,{x},{least},{x},{most},,"));
         }
     }
