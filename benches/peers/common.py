@@ -68,13 +68,13 @@ def scenarios():
 
 
 def timed(run, seconds):
-    """ns and CPU ns of a run, many times. What is shorter than a tenth of a
-    millisecond is run several times between two looks at the clock."""
+    """ns and CPU ns of a run, for up to 100 samples. What is short is run
+    several times between two looks at the clock, as criterion does."""
     for _ in range(WARM):
         start = time.perf_counter_ns()
         run()
         last = time.perf_counter_ns() - start
-    each = range(max(1, 100_000 // max(last, 1)))
+    each = range(max(1, int(seconds * 1e7 / last)))
     wall, cpu, end = [], [], time.perf_counter() + seconds
     while len(wall) < 10 or time.perf_counter() < end:
         c, w = time.process_time_ns(), time.perf_counter_ns()

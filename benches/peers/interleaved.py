@@ -26,6 +26,7 @@ import importlib.metadata
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,8 +136,9 @@ def main():
     p = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--filter", default="", metavar="TEXT",
-                   help="only the scenarios whose AXIS/ID contains it")
+    p.add_argument("--filter", default="", metavar="REGEX",
+                   help="only the scenarios whose AXIS/ID it matches, as for "
+                        "cargo bench")
     p.add_argument("--rounds", type=int, default=5,
                    help="turns of each [default: 5]")
     p.add_argument("--seconds", type=float, default=0.5,
@@ -149,10 +151,13 @@ def main():
     args = p.parse_args()
     if args.rounds < 1 or not args.seconds > 0:
         p.error("--rounds must be at least 1, and --seconds above 0")
-    rows = [s for s in common.scenarios()
-            if args.filter in f"{s[1]}/{s[0]}"]
+    try:
+        rows = [s for s in common.scenarios()
+                if re.search(args.filter, f"{s[1]}/{s[0]}")]
+    except re.error as e:
+        p.error(f"--filter {args.filter}: no regular expression: {e}")
     if not rows:
-        p.error(f"--filter {args.filter}: no scenario has this in its name; "
+        p.error(f"--filter {args.filter}: matches no scenario; "
                 "benches/peers/common.py lists them")
     isa = os.environ.get("MOE_SIMD", "")
     if isa not in ("", "avx2", "avx512"):
@@ -201,14 +206,14 @@ def show(table, found, metadata, args):
         print(f"{label}{': ' if said else ''}{said}")
     names = ["library"] + [p[1] for p in found]
     head = "".join(f"{name:>14}" for name in names)
-    print(f"\n{'':20}{head}{'better/library':>16}{'least':>8}{'most':>8}")
-    ratios = []
+    more = f"{'better/library':>16}{'least':>8}{'most':>8}" if found else ""
+    print(f"\n{'':20}{head}{more}")
+    keys, ratios = ["library"] + [p[0] for p in found], []
     for id, turns in table:
-        keys = ["library"] + [p[0] for p in found]
         each = [[s["median_ns"] for s in turns[k]] for k in keys]
         whole = [joined(turns[k])["median_ns"] for k in keys]
         line = "".join(f"{time(ns):>14}" for ns in whole)
-        if len(keys) > 1:
+        if found:
             by_turn = [min(others) / own for own, *others in zip(*each)]
             ratio = min(whole[1:]) / whole[0]
             ratios.append(ratio)

@@ -34,14 +34,14 @@ FEW = 65536  # numbers that are not worth a loop over experts
 
 
 class Buffers:
-    """Memory that is asked for once and by name."""
+    """Memory that is asked for once and by name; a name has one shape."""
 
     def __init__(self, dtype):
         self.dtype, self.all = dtype, {}
 
     def __call__(self, name, *shape, dtype=None):
         b = self.all.get(name)
-        if b is None or b.shape != shape:
+        if b is None:
             b = self.all[name] = np.empty(shape, dtype or self.dtype)
         return b
 
@@ -137,21 +137,24 @@ class Model:
 
     # Attention. k key/value heads, each for g queries of a position.
 
-    def heads(self, qkv):
-        """Views of queries, keys and values: [b, k, t, width]."""
-        c, (b, t) = self.c, (self.b, self.t)
-        k, wide = c["kv"], c["heads"] * c["head"]
-        x = qkv.reshape(b, t, -1)
-        ends = wide, wide + k * c["head"]
-        return [x[..., s].reshape(b, t, k, -1).swapaxes(1, 2) for s in (
-            slice(ends[0]), slice(*ends), slice(ends[1], None))]
+    def heads(self, name):
+        """A buffer, and its queries, keys and values: [b, k, t, width]."""
+        found = self.buffers.all.get(name + "heads")
+        if found is None:
+            c, (b, t) = self.c, (self.b, self.t)
+            k, wide = c["kv"], c["heads"] * c["head"]
+            ends = wide, wide + k * c["head"]
+            x = self.buffers(name, self.n, ends[1] + k * c["head"])
+            parts = np.split(x.reshape(b, t, -1), ends, axis=-1)
+            found = x, *(y.reshape(b, t, k, -1).swapaxes(1, 2) for y in parts)
+            self.buffers.all[name + "heads"] = found
+        return found
 
     def attention(self, h, i, key):
         c, buf, (b, t) = self.c, self.buffers, (self.b, self.t)
         k, dh, g = c["kv"], c["head"], c["heads"] // c["kv"]
-        w = self.p[f"{i}.qkv"]
-        qkv = dot(h, w, out=buf(key + "qkv", self.n, w.shape[1]))
-        q0, k0, v = self.heads(qkv)
+        qkv, q0, k0, v = self.heads(key + "qkv")
+        dot(h, self.p[f"{i}.qkv"], out=qkv)
         q = buf(key + "q", b, k, t, g * dh)
         kk = buf(key + "k", b, k, t, dh)
         pairs = self.turn_q.dtype
@@ -187,8 +190,7 @@ class Model:
         q = buf(key + "q", b, k, t, g * dh)
         kk = buf(key + "k", b, k, t, dh)
         o = buf(key + "o", b, k, t, g * dh)
-        qkv = buf(key + "qkv", self.n, (g + 2) * k * dh)
-        v = self.heads(qkv)[2]
+        v = self.heads(key + "qkv")[3]
         mix = o.reshape(self.n, -1) if k == 1 else buf.all[key + "mix"]
         dot(mix.T, dy, out=g_[f"{i}.o"])
         do = dot(dy, self.p[f"{i}.o"].T, out=buf("dmix", self.n, k * g * dh))
@@ -198,8 +200,7 @@ class Model:
         along = np.vecdot(do.reshape(b, k, t * g, dh),
                           o.reshape(b, k, t * g, dh),
                           out=buf("do_o", b, k, t * g))
-        dqkv = buf("dqkv", *qkv.shape)
-        dq0, dk0, dv = self.heads(dqkv)
+        dqkv, dq0, dk0, dv = self.heads("dqkv")
         dq = buf("dq", b, k, t, g * dh)
         dk = buf("dk", b, k, t, dh)
         for at in range(0, t, self.rows):
@@ -353,15 +354,15 @@ class Model:
                 weights(e_, s)
         dx += dx3
         # the router: weights, balance, softmax
-        along = np.einsum("kn,kn->n", dw, w, out=buf("along", n))
+        along = add.reduce(dw * w, axis=0, out=buf("along", n))
         dw -= along
         dw /= buf(key + "sum", n)
         p, dp = buf(key + "p", e, n), buf("dp", e, n)
         share = np.array([s.stop - s.start for s in parts]) / many
-        self.balance += e * float(dot(share, p.mean(axis=1)))
+        self.balance += e / n * float(dot(share, dot(p, self.ones[:n])))
         dp[:] = (aux * e / n * share)[:, None]
         dp.reshape(-1)[buf(key + "chosen", k, n, dtype=np.intp)] += dw
-        along = np.einsum("en,en->n", p, dp, out=along)
+        add.reduce(p * dp, axis=0, out=along)
         dp -= along
         dp *= p
         dot(dp, h, out=g[f"{i}.gate"])
@@ -431,10 +432,13 @@ class Model:
                 dh, p[f"{i}.norm1"], g[f"{i}.norm1"], key + "1", dx)
         # a row of the embedding for each token that occurs
         order = ids.argsort(kind="stable")
-        sorted_ids = ids[order]
-        first = np.flatnonzero(np.diff(sorted_ids, prepend=-1))
+        ids = ids[order]
+        first = buf("first", n, dtype=bool)
+        first[0] = True
+        np.not_equal(ids[1:], ids[:-1], out=first[1:])
+        first = np.flatnonzero(first)
         g["embed"][:] = 0
-        g["embed"][sorted_ids[first]] = add.reduceat(dx[order], first, axis=0)
+        g["embed"][ids[first]] = add.reduceat(dx[order], first, axis=0)
         return loss / n
 
 
