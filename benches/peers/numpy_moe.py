@@ -480,7 +480,7 @@ class Decoder:
             x += dot(matmul(s, values[:, :end]).ravel(), p[f"{i}.o"])
             h = self.norm(x, p[f"{i}.norm2"])
             s = dot(p[f"{i}.gate"], h)
-            s -= s.max()
+            s -= np.maximum.reduce(s)
             exp(s, out=s)
             best = s.argpartition(-c["top_k"])[-c["top_k"]:]
             s = s[best]
@@ -593,7 +593,7 @@ def softmax():
     x, y = normal(1000), normal(1000)
 
     def run():
-        subtract(x, x.max(), out=y)
+        subtract(x, np.maximum.reduce(x), out=y)
         exp(y, out=y)
         return multiply(y, 1 / add.reduce(y), out=y)
 
