@@ -520,7 +520,8 @@ class AdamW:
         scale = min(1.0, common.CLIP / (norm + 1e-6))
         c1 = (1 - b1) / (1 - b1 ** self.done)
         c2 = ((1 - b2) / (1 - b2 ** self.done)) ** 0.5
-        keep, eps, rate_ = 1 - rate * common.DECAY, common.EPS / c2, rate * c1 / c2
+        keep, eps = 1 - rate * common.DECAY, common.EPS / c2
+        rate *= c1 / c2
         for decays, (p, g, m, v) in self.blocks:
             t = self.some[:len(p)]
             multiply(g, scale, out=t)
@@ -532,7 +533,7 @@ class AdamW:
             np.sqrt(v, out=t)
             t += eps
             divide(m, t, out=t)
-            t *= rate_
+            t *= rate
             if decays:
                 p *= keep
             p -= t
@@ -628,8 +629,8 @@ def from_hf(c, tensors, prefix=""):
     def get(name):
         return np.asarray(tensors[name], np.float64)
 
-    flat = []
-    found = dict(embed=get(at + "embed_tokens.weight"), norm=get(at + "norm.weight"),
+    found = dict(embed=get(at + "embed_tokens.weight"),
+                 norm=get(at + "norm.weight"),
                  head=get(prefix + "lm_head.weight").T)
     for i in range(c["layers"]):
         l = f"{at}layers.{i}."
