@@ -165,14 +165,13 @@ def main():
     program = os.path.abspath(args.library) if args.library else build()
     if not os.path.exists(program):
         sys.exit(f"{program}: there is no such file")
-    found = list(peers(isa))
-    out, metadata, table = {"library": []}, None, []
+    os.makedirs(args.out, exist_ok=True)
+    found, out, ratios = list(peers(isa)), {}, []
     for n, row in enumerate(rows):
         turns = {key: [] for key in ["library"] + [p[0] for p in found]}
         for turn in range(args.rounds):
             log(f"{n + 1}/{len(rows)} {row[0]}, turn {turn + 1}/{args.rounds}")
             said = library(program, row, args.seconds)
-            metadata = said["metadata"]
             turns["library"] += said["scenarios"]
             for peer in list(found):
                 try:
@@ -182,46 +181,48 @@ def main():
                     log(f"{e}: goes on without {peer[1]}")
                     found.remove(peer)
                     turns.pop(peer[0])
-                    out.pop(peer[0], None)
-        for key, rounds in turns.items():
-            out.setdefault(key, []).append(joined(rounds))
-        table.append((row[0], turns))
-    os.makedirs(args.out, exist_ok=True)
-    for key, label, _, note, environment in found:
-        said = " ".join(f"{k}={v}" for k, v in environment.items())
-        common.write(os.path.join(args.out, f"{key}.json"), label,
-                     f"{note}; {said}" if said else note, out[key])
-    with open(os.path.join(args.out, "library.json"), "w") as f:
-        json.dump(dict(metadata=metadata, scenarios=out["library"]), f,
-                  indent=2)
-    show(table, found, metadata, args)
+        if n == 0:
+            head(said["metadata"], found, args)
+        whole = {key: joined(rounds) for key, rounds in turns.items()}
+        line(row[0], turns, whole, found, ratios)
+        # after each scenario, so that nothing is lost if this is stopped
+        for key, s in whole.items():
+            out.setdefault(key, []).append(s)
+        for key, label, _, note, environment in found:
+            note = " ".join([note + ";" * bool(environment)]
+                            + [f"{k}={v}" for k, v in environment.items()])
+            common.write(os.path.join(args.out, f"{key}.json"), label, note,
+                         out[key])
+        with open(os.path.join(args.out, "library.json"), "w") as f:
+            json.dump(dict(said, scenarios=out["library"]), f, indent=2)
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(f"\ngeometric mean {mean:.2f}, least {min(ratios):.2f}")
     return 0
 
 
-def show(table, found, metadata, args):
+def head(metadata, found, args):
     print(f"{metadata['cpu_model']}; library: {metadata['instruction_set']}; "
           f"medians of {args.rounds} turns of {args.seconds} s each")
     for _, label, _, _, environment in found:
         said = ", ".join(f"{k}={v}" for k, v in environment.items())
         print(f"{label}{': ' if said else ''}{said}")
-    names = ["library"] + [p[1] for p in found]
-    head = "".join(f"{name:>14}" for name in names)
+    names = "".join(f"{n:>14}" for n in ["library"] + [p[1] for p in found])
     more = f"{'better/library':>16}{'least':>8}{'most':>8}" if found else ""
-    print(f"\n{'':20}{head}{more}")
-    keys, ratios = ["library"] + [p[0] for p in found], []
-    for id, turns in table:
-        each = [[s["median_ns"] for s in turns[k]] for k in keys]
-        whole = [joined(turns[k])["median_ns"] for k in keys]
-        line = "".join(f"{time(ns):>14}" for ns in whole)
-        if found:
-            by_turn = [min(others) / own for own, *others in zip(*each)]
-            ratio = min(whole[1:]) / whole[0]
-            ratios.append(ratio)
-            line += f"{ratio:16.2f}{min(by_turn):8.2f}{max(by_turn):8.2f}"
-        print(f"{id:20}{line}")
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        print(f"\ngeometric mean {mean:.2f}, least {min(ratios):.2f}")
+    print(f"\n{'':20}{names}{more}", flush=True)
+
+
+def line(id, turns, whole, found, ratios):
+    own = whole["library"]["median_ns"]
+    others = [whole[p[0]]["median_ns"] for p in found]
+    text = "".join(f"{time(ns):>14}" for ns in [own] + others)
+    if found:
+        by_turn = [min(s["median_ns"] for s in others) / own["median_ns"]
+                   for own, *others in zip(*turns.values())]
+        ratios.append(min(others) / own)
+        text += (f"{ratios[-1]:16.2f}{min(by_turn):8.2f}"
+                 f"{max(by_turn):8.2f}")
+    print(f"{id:20}{text}", flush=True)
 
 
 if __name__ == "__main__":
