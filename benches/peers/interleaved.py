@@ -166,7 +166,11 @@ def main():
     if not os.path.exists(program):
         sys.exit(f"{program}: there is no such file")
     os.makedirs(args.out, exist_ok=True)
-    found, out, ratios = list(peers(isa)), {}, []
+    for key in ["library", *PEERS]:  # of an earlier run
+        if os.path.exists(os.path.join(args.out, f"{key}.json")):
+            os.remove(os.path.join(args.out, f"{key}.json"))
+    columns = list(peers(isa))
+    found, out, ratios = list(columns), {}, []
     for n, row in enumerate(rows):
         turns = {key: [] for key in ["library"] + [p[0] for p in found]}
         for turn in range(args.rounds):
@@ -182,9 +186,9 @@ def main():
                     found.remove(peer)
                     turns.pop(peer[0])
         if n == 0:
-            head(said["metadata"], found, args)
+            head(said["metadata"], columns, args)
         whole = {key: joined(rounds) for key, rounds in turns.items()}
-        line(row[0], turns, whole, found, ratios)
+        line(row[0], turns, whole, columns, ratios)
         # after each scenario, so that nothing is lost if this is stopped
         for key, s in whole.items():
             out.setdefault(key, []).append(s)
@@ -212,11 +216,13 @@ def head(metadata, found, args):
     print(f"\n{'':20}{names}{more}", flush=True)
 
 
-def line(id, turns, whole, found, ratios):
-    own = whole["library"]["median_ns"]
-    others = [whole[p[0]]["median_ns"] for p in found]
-    text = "".join(f"{time(ns):>14}" for ns in [own] + others)
-    if found:
+def line(id, turns, whole, columns, ratios):
+    medians = {key: s["median_ns"] for key, s in whole.items()}
+    keys = ["library"] + [p[0] for p in columns]
+    text = "".join(f"{time(medians[k]) if k in medians else '–':>14}"
+                   for k in keys)
+    own, *others = medians.values()
+    if others:
         by_turn = [min(s["median_ns"] for s in others) / own["median_ns"]
                    for own, *others in zip(*turns.values())]
         ratios.append(min(others) / own)
