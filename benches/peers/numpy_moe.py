@@ -150,6 +150,13 @@ class Model:
             self.buffers.all[name + "heads"] = found
         return found
 
+    def scores(self, name, end, m):
+        """As much of a buffer as m columns of `end` keys take."""
+        c, b, t = self.c, self.b, self.t
+        most = b * c["heads"] * t * self.rows
+        shape = b, c["kv"], end, m
+        return self.buffers(name, most)[:math.prod(shape)].reshape(shape)
+
     def attention(self, h, i, key):
         c, buf, (b, t) = self.c, self.buffers, (self.b, self.t)
         k, dh, g = c["kv"], c["head"], c["heads"] // c["kv"]
@@ -165,7 +172,7 @@ class Model:
             # scores: [b, k, keys, queries·g]
             end = min(at + self.rows, t)
             m = (end - at) * g
-            s = buf(f"{key}s{at}", b, k, end, m)
+            s = self.scores(f"{key}s{at if key else ''}", end, m)
             matmul(kk[:, :, :end],
                    q[:, :, at:end].reshape(b, k, m, dh).swapaxes(-1, -2),
                    out=s)
@@ -206,11 +213,11 @@ class Model:
         for at in range(0, t, self.rows):
             end = min(at + self.rows, t)
             m = (end - at) * g
-            p = buf(f"{key}s{at}", b, k, end, m)
+            p = self.scores(f"{key}s{at}", end, m)
             do_ = do[:, :, at:end].reshape(b, k, m, dh)
             q_ = q[:, :, at:end].reshape(b, k, m, dh)
             ds = matmul(v[:, :, :end], do_.swapaxes(-1, -2),
-                        out=buf(f"ds{at}", b, k, end, m))
+                        out=self.scores("ds", end, m))
             ds -= along[:, :, None, at * g:end * g]
             ds *= p
             matmul(ds.swapaxes(-1, -2), kk[:, :, :end],
