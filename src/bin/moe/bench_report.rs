@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-A file is what `cargo bench` writes, or benches/peers/torch_moe.py, or one of
-the published figures in benches/peers. Figures of another machine, or of
-wider experts, say so in the first lines: they are no race.
+A file is what `cargo bench` writes, or a program in benches/peers, or one of
+the published figures there. Figures of another machine, or of wider experts,
+say so in the first lines: they are no race.
 
 Examples:
   moe bench-report target/scenarios.json
