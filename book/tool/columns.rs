@@ -29,8 +29,13 @@ fn table(text: &str, columns: &[Alignment]) -> String {
     for (column, alignment) in columns.iter().enumerate() {
         let body = rows.iter().skip(2).filter_map(|r| r.get(column + 1));
         let body: Vec<&str> = body.map(|cell| cell.trim()).collect();
-        let places: Vec<Option<usize>> =
-            body.iter().map(|cell| decimals(cell)).collect();
+        let places = |number: fn(&str) -> Option<usize>| {
+            body.iter().map(|cell| number(cell)).collect::<Vec<_>>()
+        };
+        let places = (places(decimals), places(in_formula));
+        // Digits of formulas are of another width: a column has either.
+        let formulas = places.1.iter().any(Option::is_some);
+        let places = if formulas { places.1 } else { places.0 };
         let numbers = places.iter().flatten().count();
         let most = places.iter().flatten().max().copied().unwrap_or(0);
         let fits = body.iter().zip(&places).all(|(cell, places)| {
@@ -53,12 +58,22 @@ fn table(text: &str, columns: &[Alignment]) -> String {
             else {
                 continue;
             };
-            let mut pad = String::new();
-            if places == 0 && most > 0 {
-                pad.push(POINT);
-            }
-            pad.extend(std::iter::repeat_n(DIGIT, most - places));
-            *cell = format!(" {}{pad} ", cell.trim());
+            let bare = cell.trim();
+            let point = places == 0 && most > 0;
+            *cell = match bare.strip_suffix('$') {
+                Some(_) if places == most => continue,
+                Some(formula) => {
+                    let point = if point { "." } else { "" };
+                    let zeros = "0".repeat(most - places);
+                    format!(" {formula}\\phantom{{{point}{zeros}}}$ ")
+                }
+                None => {
+                    let point = point.then_some(POINT);
+                    let zeros = std::iter::repeat_n(DIGIT, most - places);
+                    let pad: String = point.into_iter().chain(zeros).collect();
+                    format!(" {bare}{pad} ")
+                }
+            };
         }
     }
     let lines: Vec<String> = rows.iter().map(|row| row.join("|")).collect();
@@ -85,6 +100,11 @@ fn cells(row: &str) -> Vec<String> {
     cells
 }
 
+/// How many decimals the number has that is all of a formula, `$2.5$`.
+fn in_formula(cell: &str) -> Option<usize> {
+    decimals(&cell.strip_prefix('$')?.strip_suffix('$')?.replace("{,}", ","))
+}
+
 /// How many decimals a number has; `None` of what is no plain number.
 fn decimals(cell: &str) -> Option<usize> {
     let bare = cell.trim_matches('*').trim_start_matches(['+', '-', '−']);
@@ -96,7 +116,10 @@ fn decimals(cell: &str) -> Option<usize> {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
     };
     let whole = whole.replace(',', "");
-    let fits = digits(&whole) && places.is_none_or(digits);
+    // Bits are none.
+    let fits = digits(&whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && places.is_none_or(digits);
     fits.then(|| places.map_or(0, str::len))
 }
 
@@ -113,5 +136,16 @@ mod tests {
                     | s | **1,000.5**\u{2007} | 5 |\n| t | – | |\n\nb\n";
         assert_eq!(align(text), want);
         assert_eq!(align(want), want, "twice is once");
+    }
+
+    #[test]
+    fn so_do_those_of_formulas() {
+        let text = "| x | y | z |\n|---|---|---|\n| $-1.25$ | 1.5 | $0101$ |\n\
+                    | $12$ | $1.25$ | $11$ |\n| $1{,}000.5$ | 3 | $2$ |\n";
+        let want = "| x | y | z |\n|---:|---|---|\n\
+                    | $-1.25$ | 1.5 | $0101$ |\n\
+                    | $12\\phantom{.00}$ | $1.25$ | $11$ |\n\
+                    | $1{,}000.5\\phantom{0}$ | 3 | $2$ |\n";
+        assert_eq!(align(text), want, "a column of formulas, and of both");
     }
 }

@@ -40,12 +40,41 @@ type Say<'a> = &'a mut dyn FnMut(usize, String);
 /// Whatever does not fit together in equations, code, tests and chapters; one
 /// line each.
 pub fn faults(root: &Path) -> Result<Vec<String>> {
+    // Whatever else is wrong may follow from these.
+    let unmerged = unmerged(root)?;
+    if !unmerged.is_empty() {
+        return Ok(unmerged);
+    }
     let problems = registry::problems(root).into_iter();
     let mut faults: Vec<_> = problems.map(|p| p.to_string()).collect();
     for fault in of_chapters(root)? {
         if !faults.contains(&fault) {
             faults.push(fault);
         }
+    }
+    Ok(faults)
+}
+
+/// The marks that a merge left between two versions of some lines.
+fn unmerged(root: &Path) -> Result<Vec<String>> {
+    let mark = Regex::new(r"^(?:<{7}|\|{7}|={7}|>{7})(?: .*)?$")?;
+    let mut files = vec!["equations.toml".to_string()];
+    for folder in ["book", "src", "tests", "benches"] {
+        for ext in ["md", "rs", "toml"] {
+            files.extend(registry::files(root, folder, ext)?);
+        }
+    }
+    let mut faults = Vec::new();
+    for file in files {
+        // What cannot be read, the registry says.
+        let text = registry::read(root, &file).unwrap_or_default();
+        let lines = (1..).zip(text.lines());
+        faults.extend(lines.filter(|(_, l)| mark.is_match(l)).map(|(at, l)| {
+            format!(
+                "{file}:{at}: `{l}` is the mark of a merge that is not done; \
+                 keep one of the versions, and take the marks away"
+            )
+        }));
     }
     Ok(faults)
 }

@@ -447,6 +447,29 @@ fn a_chapter_outside_the_summary_is_found() {
 }
 
 #[test]
+fn an_unfinished_merge_is_found() {
+    for mark in ["<<<<<<< HEAD", "||||||| base", "=======", ">>>>>>> other"] {
+        let says = format!("why.md:2: `{mark}` is the mark of a merge");
+        let both = format!("# Why\n{mark}\n");
+        breaks(WHY, "# Why\n", &both, &[&says, "keep one of the versions"]);
+    }
+    let says = ["equations.toml:1: `<<<<<<< HEAD` is the mark of a merge"];
+    breaks("equations.toml", "[rms]", "<<<<<<< HEAD\n[rms]", &says);
+    let says = ["src/nn/scale.rs:2: `>>>>>>> other` is the mark of a merge"];
+    let (from, to) = ("\n", "\n>>>>>>> other\n");
+    breaks("src/nn/scale.rs", from, to, &says);
+}
+
+/// A rule of another length, and a mark inside a line.
+#[test]
+fn what_only_looks_like_a_merge_is_fine() -> Result<()> {
+    let tree = Tree::new()?;
+    let more = "# Why\n\n`<<<<<<<` and =======\n\n>>>>>>>> eight\n";
+    tree.edit(WHY, "# Why\n", more)?;
+    tree.build().map(drop)
+}
+
+#[test]
 fn a_picture_without_words_is_found() {
     let says = ["why.md:2", "no alternative text"];
     breaks(WHY, "# Why\n", "# Why\n![](figures/fall.svg)\n", &says);
