@@ -55,7 +55,7 @@ pub(crate) struct Limits {
     pub(crate) megabytes: u64,
     /// In namespaces of its own: no processes of others, no network.
     pub(crate) namespaces: bool,
-    /// Whether it may write files.
+    /// Whether it may write files, none of them too long.
     pub(crate) writes: bool,
 }
 const COMPILER: Limits =
@@ -403,10 +403,11 @@ impl Machine {
         let mut command;
         if self.limits {
             let (time, memory) = (limits.seconds, 1000 * limits.megabytes);
-            let write = if limits.writes { "" } else { "ulimit -f 0; " };
+            // in blocks of 512 or 1024 bytes
+            let length = if limits.writes { 200_000 } else { 0 };
             let script = format!(
                 "ulimit -c 0; ulimit -t {time}; ulimit -v {memory} \
-                 2>/dev/null; {write}\"$0\" \"$@\"; exit $?"
+                 2>/dev/null; ulimit -f {length}; \"$0\" \"$@\"; exit $?"
             );
             if limits.namespaces && self.namespaces {
                 command = Command::new("unshare");
@@ -476,8 +477,20 @@ fn reader(
             let _ = from.by_ref().take(1 << 20).read_to_end(&mut bytes);
             let _ = std::io::copy(&mut from, &mut std::io::sink());
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        plain(&String::from_utf8_lossy(&bytes))
     })
+}
+/// The text without what a terminal or a reader of XML would not show but obey:
+/// signs that move the cursor, that turn the direction, that are none.
+pub(crate) fn plain(text: &str) -> String {
+    let one = |c| match c {
+        '\n' | '\t' => c,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(one).collect()
 }
 
 fn words(signal: i32) -> String {
@@ -486,7 +499,7 @@ fn words(signal: i32) -> String {
         6 => "abort (signal 6)".into(),
         11 => "a fault of memory, such as a stack that overflows (signal 11)"
             .into(),
-        25 => "writing a file (signal 25)".into(),
+        25 => "writing a file that is too long (signal 25)".into(),
         s => format!("signal {s}"),
     }
 }

@@ -11,11 +11,12 @@ mod grade;
 mod report;
 mod verify;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use assignment::{Assignment, Course, submitted};
 use clap::{Parser, Subcommand};
 use grade::{Grade, Options, grade};
 use machine::Machine;
+use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ enum Action {
     Grade(Box<Grading>),
     /// Shows that starters, solutions, mutants and cheats get what they should
     Verify {
-        /// Such as a01; all, if none is given
+        /// Such as a01, or `cheats`; everything, if none is given
         assignments: Vec<String>,
     },
     /// What a file, read from standard input, names that it may not
@@ -93,6 +94,9 @@ struct Grading {
     /// Points of the part on paper
     #[arg(long)]
     paper: Option<u32>,
+    /// The same of many: a file with a line `name,8` for each submission
+    #[arg(long, requires = "submissions")]
+    papers: Option<PathBuf>,
     /// Writes the grade as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -186,11 +190,19 @@ fn start(
     for (name, text) in a.starter(variant)? {
         fs::write(src.join(name), text)?;
     }
+    let own = folder.join("tests/own");
+    fs::create_dir_all(&own)?;
+    let harness = [("own", "main"), ("count", "count"), ("rest", "rest")];
+    for (from, to) in
+        harness.map(|(a, b)| (format!("{a}.rs"), format!("{b}.rs")))
+    {
+        fs::copy(Path::new(machine::HARNESS).join(from), own.join(to))?;
+    }
     fs::write(
         folder.join("Cargo.toml"),
         format!(
             "[package]\nname = \"submission\"\nversion = \"0.1.0\"\nedition = \
-         \"2024\"\n\n[lib]\ndoctest = false\n\n[dependencies]\nkit = {{ path = \
+         \"2024\"\n\n[lib]\ntest = false\ndoctest = false\n\n[dependencies]\nkit = {{ path = \
          {kit:?} }}\n\n[lints.rust]\nunsafe_code = \"forbid\"\n\n[workspace]\n"
         ),
     )?;
@@ -206,10 +218,11 @@ fn start(
 fn grading(course: &Course, g: &Grading) -> Result<()> {
     let a = course.find(&g.assignment)?;
     let variant = a.variant(g.variant.as_deref())?;
+    let most = a.paper.points;
     if let Some(points) = g.paper {
-        let most = a.paper.points;
         ensure!(points <= most, "--paper {points}: at most {most}");
     }
+    let mut papers = papers(g, most)?;
     let machine = Machine::new()?;
     let walls = machine.bare.is_some() && machine.limits && machine.namespaces;
     ensure!(
@@ -220,14 +233,20 @@ fn grading(course: &Course, g: &Grading) -> Result<()> {
         machine.limits,
         machine.namespaces
     );
-    let options =
-        Options { paper: g.paper, ..Options::new(g.seed.or(course.seed)) };
+    let options = Options::new(g.seed.or(course.seed));
     let mut grades: Vec<(String, Grade)> = vec![];
     let many = g.submissions.is_some();
-    for folder in folders(g)? {
+    let folders = folders(g)?;
+    for name in papers.keys() {
+        let there = folders.iter().any(|f| f.ends_with(name));
+        ensure!(there, "--papers: {name}: no submission of this name");
+    }
+    for folder in folders {
         let name = folder.file_name().unwrap_or(folder.as_os_str());
-        let name = name.to_string_lossy().into_owned();
+        let name = machine::plain(&name.to_string_lossy());
         let files = submitted(&a, &folder);
+        let paper = g.paper.or(papers.remove(&name));
+        let options = Options { paper, ..options };
         let grade = grade(&machine, &a, variant, &files, options)?;
         if many {
             let (score, max) = (grade.score, grade.max_score);
@@ -251,12 +270,31 @@ fn grading(course: &Course, g: &Grading) -> Result<()> {
     write(&g.csv, || Ok(report::csv(&grades)))?;
     write(&g.junit, || Ok(report::junit(&grades)))
 }
+/// The points of the paper part, by the names of the submissions.
+fn papers(g: &Grading, most: u32) -> Result<BTreeMap<String, u32>> {
+    let mut all = BTreeMap::new();
+    let Some(file) = &g.papers else { return Ok(all) };
+    let said = file.display();
+    let text = fs::read_to_string(file).with_context(|| said.to_string())?;
+    for line in text.lines().filter(|l| !l.trim().is_empty()) {
+        let fields = line.rsplit_once(',');
+        let points = fields.and_then(|(name, points)| {
+            Some((name.trim(), points.trim().parse().ok()?))
+        });
+        let Some((name, points)) = points.filter(|p| p.1 <= most) else {
+            bail!("{said}: {line}: write a name, a comma, and 0 to {most}");
+        };
+        let before = all.insert(name.to_string(), points);
+        ensure!(before.is_none(), "{said}: {name} stands there twice");
+    }
+    Ok(all)
+}
 /// The folders to grade, in the order of their names.
 fn folders(g: &Grading) -> Result<Vec<PathBuf>> {
     if let Some(one) = &g.submission {
         let said = one.display();
         ensure!(one.is_dir(), "--submission {said}: no such folder");
-        return Ok(vec![std::path::absolute(one)?]);
+        return Ok(vec![one.canonicalize()?]);
     }
     let folder = g.submissions.as_deref().context("no submission")?;
     let said = folder.display().to_string();

@@ -33,6 +33,14 @@ pub(crate) fn text(g: &Grade) -> String {
         if let Some(r) = first_lost(o) {
             let wrong = o.cases.iter().filter(|r| r.status != Status::Pass);
             out += &format!("   {}\n", lost(r));
+            // the first that can be done by hand
+            let small = o.cases.iter().find_map(|r| {
+                let lost = r.status != Status::Pass;
+                Some((&r.case, r.inputs.as_ref().filter(|_| lost)?))
+            });
+            if let Some((case, inputs)) = small {
+                out += &format!("   by hand, “{case}”: {inputs}\n");
+            }
             let (wrong, all) = (wrong.count(), o.cases.len());
             out += &format!("   {wrong} of {all} cases do not pass\n");
         }

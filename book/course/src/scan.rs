@@ -2,8 +2,8 @@
 //! the compiler's settings or the operating system. It is a second wall; the
 //! first is that the submission is built without `std` and cannot be `unsafe`.
 
-use proc_macro2::{TokenStream, TokenTree};
-use syn::visit::{self, Visit};
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use syn::visit::Visit;
 
 /// Macros that only stop or allocate.
 const MACROS: &[&str] = &[
@@ -90,21 +90,24 @@ const WORDS: &[&str] = &[
 /// Crates that a path may begin with.
 const CRATES: &[&str] = &["kit", "core", "crate", "self", "super", "Self"];
 
+/// Words after which `!` begins no macro: `if !(a)`.
+const BEFORE_NOT: &[&str] =
+    &["if", "while", "match", "return", "in", "break", "else"];
+
 /// What is not allowed, a line each.
+///
+/// It looks at tokens and not at the tree that is parsed of them: what a macro
+/// is given, and what the parser does not know, are in no tree.
 pub(crate) fn scan(name: &str, text: &str) -> Vec<String> {
-    let file = match syn::parse_file(text) {
-        Ok(file) => file,
-        Err(e) => {
-            let line = e.span().start().line;
-            return vec![format!("{name}:{line}: {e}")];
-        }
-    };
-    let mut scan = Scan { name, faults: vec![] };
+    if let Err(e) = syn::parse_file(text) {
+        let line = e.span().start().line;
+        return vec![format!("{name}:{line}: {e}")];
+    }
+    let mut scan = Scan { name, faults: vec![], lifetimes: vec![] };
     match text.parse::<TokenStream>() {
-        Ok(tokens) => scan.words(tokens),
+        Ok(tokens) => scan.tokens(tokens),
         Err(e) => scan.faults.push(format!("{name}: {e}")),
     }
-    scan.visit_file(&file);
     let mut seen = vec![];
     scan.faults.retain(|f| {
         let new = !seen.contains(f);
@@ -117,67 +120,121 @@ pub(crate) fn scan(name: &str, text: &str) -> Vec<String> {
 struct Scan<'a> {
     name: &'a str,
     faults: Vec<String>,
+    /// Those that have a name.
+    lifetimes: Vec<String>,
 }
 impl Scan<'_> {
-    fn fault(&mut self, span: proc_macro2::Span, what: String) {
+    fn fault(&mut self, span: proc_macro2::Span, what: &str) {
         let (name, line) = (self.name, span.start().line);
         self.faults.push(format!("{name}:{line}: {what} is not allowed"));
     }
-    fn words(&mut self, tokens: TokenStream) {
-        for token in tokens {
+    fn tokens(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        for (i, token) in tokens.iter().enumerate() {
+            let rest = &tokens[i + 1..];
             match token {
-                TokenTree::Group(group) => self.words(group.stream()),
-                TokenTree::Ident(ident) => {
-                    let word = ident.to_string();
-                    let bare = word.strip_prefix("r#").unwrap_or(&word);
-                    if WORDS.contains(&bare) {
-                        self.fault(ident.span(), format!("`{bare}`"));
+                TokenTree::Group(group) => self.tokens(group.stream()),
+                TokenTree::Ident(ident) => self.word(ident, rest),
+                TokenTree::Punct(p) if p.as_char() == '#' => {
+                    self.attribute(rest);
+                }
+                TokenTree::Punct(p) if p.as_char() == '\'' => {
+                    let before = i.checked_sub(1).map(|i| &tokens[i]);
+                    let left = before.is_some_and(|t| {
+                        matches!(&t.to_string()[..], "break" | "continue")
+                    });
+                    if !left {
+                        self.lifetime(rest);
                     }
                 }
                 _ => {}
             }
         }
     }
-}
-impl<'a> Visit<'a> for Scan<'_> {
-    fn visit_attribute(&mut self, a: &'a syn::Attribute) {
-        let path = a.path();
-        let first = path.segments.first().map(|s| s.ident.to_string());
-        let first = first.unwrap_or_default();
-        if !ATTRIBUTES.contains(&&first[..]) {
-            let span = syn::spanned::Spanned::span(path);
-            self.fault(span, format!("the attribute `{first}`"));
+    fn word(&mut self, ident: &Ident, rest: &[TokenTree]) {
+        let word = ident.to_string();
+        let word = word.strip_prefix("r#").unwrap_or(&word);
+        let span = ident.span();
+        if WORDS.contains(&word) {
+            self.fault(span, &format!("`{word}`"));
         }
-    }
-    fn visit_macro(&mut self, m: &'a syn::Macro) {
-        let mut path = m.path.segments.iter().map(|s| s.ident.to_string());
-        // `vec!`, and `kit::vec!`
-        let name = path.next_back().unwrap_or_default();
-        let ours = path.all(|p| CRATES.contains(&&p[..]));
-        if !ours || !MACROS.contains(&&name[..]) {
-            let span = syn::spanned::Spanned::span(&m.path);
-            self.fault(span, format!("the macro `{name}!`"));
-        }
-    }
-    fn visit_item_mod(&mut self, m: &'a syn::ItemMod) {
-        if m.content.is_none() {
-            self.fault(m.ident.span(), format!("another file, `{}`,", m.ident));
-        }
-        visit::visit_item_mod(self, m);
-    }
-    fn visit_use_tree(&mut self, tree: &'a syn::UseTree) {
-        // only the beginning of the path: its rest is looked at by `words`
-        let first = match tree {
-            syn::UseTree::Path(p) => &p.ident,
-            syn::UseTree::Name(n) => &n.ident,
-            syn::UseTree::Rename(r) => &r.ident,
-            syn::UseTree::Group(g) => {
-                return g.items.iter().for_each(|t| self.visit_use_tree(t));
+        match rest {
+            [TokenTree::Ident(module), TokenTree::Punct(p), ..]
+                if word == "mod" && p.as_char() == ';' =>
+            {
+                self.fault(span, &format!("another file, `{module}`,"));
             }
-            syn::UseTree::Glob(_) => return,
-        };
-        if !CRATES.contains(&&first.to_string()[..]) {
-            self.fault(first.span(), format!("`use {first}`"));
+            [TokenTree::Punct(p), TokenTree::Group(_), ..]
+                if p.as_char() == '!'
+                    && !MACROS.contains(&word)
+                    && !BEFORE_NOT.contains(&word) =>
+            {
+                self.fault(span, &format!("the macro `{word}!`"));
+            }
+            _ if word == "use" => {
+                let end = |t: &&TokenTree| !is(t, ';');
+                let path: Vec<_> = rest.iter().take_while(end).collect();
+                self.path(&path);
+            }
+            _ => {}
         }
     }
+    /// The beginning of what is used; its rest is looked at word by word.
+    fn path(&mut self, path: &[&TokenTree]) {
+        match path.iter().find(|t| !is(t, ':')) {
+            Some(TokenTree::Ident(first))
+                if !CRATES.contains(&&first.to_string()[..]) =>
+            {
+                self.fault(first.span(), &format!("`use {first}`"));
+            }
+            Some(TokenTree::Group(group)) => {
+                let all: Vec<_> = group.stream().into_iter().collect();
+                for one in all.split(|t| is(t, ',')) {
+                    self.path(&one.iter().collect::<Vec<_>>());
+                }
+            }
+            _ => {}
+        }
+    }
+    fn attribute(&mut self, rest: &[TokenTree]) {
+        let group = match rest {
+            [TokenTree::Group(g), ..] => g,
+            [not, TokenTree::Group(g), ..] if is(not, '!') => g,
+            _ => return,
+        };
+        let first = group.stream().into_iter().next();
+        let first = first.map(|t| t.to_string()).unwrap_or_default();
+        if !ATTRIBUTES.contains(&&first[..]) {
+            self.fault(group.span(), &format!("the attribute `{first}`"));
+        }
+    }
+    /// A lifetime, or the label of a loop. A known hole of the compiler turns
+    /// any type into any other without `unsafe`; it takes two lifetimes.
+    fn lifetime(&mut self, rest: &[TokenTree]) {
+        let [TokenTree::Ident(name), rest @ ..] = rest else { return };
+        let span = name.span();
+        let name = name.to_string().replace("r#", "");
+        let label = match rest {
+            [colon, TokenTree::Ident(word), ..] if is(colon, ':') => {
+                ["loop", "while", "for"].contains(&&word.to_string()[..])
+            }
+            [colon, TokenTree::Group(_), ..] => is(colon, ':'),
+            _ => false,
+        };
+        if label {
+            return;
+        }
+        if name == "static" {
+            self.fault(span, "`'static`");
+        } else if name != "_" && !self.lifetimes.contains(&name) {
+            self.lifetimes.push(name);
+            if self.lifetimes.len() > 1 {
+                self.fault(span, "a second named lifetime");
+            }
+        }
+    }
+}
+/// Whether it is this sign.
+fn is(token: &TokenTree, sign: char) -> bool {
+    matches!(token, TokenTree::Punct(p) if p.as_char() == sign)
 }

@@ -1,8 +1,8 @@
 //! Shows that starters, solutions, mutants and cheats get what they should.
 
-use crate::assignment::{Assignment, Course, Sources, submitted};
+use crate::assignment::{Assignment, Course, Sources, edit, submitted};
 use crate::grade::{Grade, Options, Status, grade, numbers, public};
-use crate::machine::{HARNESS, Machine};
+use crate::machine::{HARNESS, Machine, plain};
 use crate::scan::exports;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -29,15 +29,17 @@ impl Table {
     }
 }
 
-/// Verifies the assignments of these names, or all, and the book's cheats. Whether
-/// everything is as it should be.
+/// Verifies the assignments of these names and, by the name `cheats`, the book's
+/// cheats; without names, everything. Whether all is as it should be.
 pub(crate) fn verify(course: &Course, ids: &[String]) -> Result<bool> {
     let start = Instant::now();
     let machine = Machine::new()?;
+    let cheating = ids.iter().any(|id| id == "cheats");
     let all = if ids.is_empty() {
         course.assignments()?
     } else {
-        ids.iter().map(|id| course.find(id)).collect::<Result<_>>()?
+        let ids = ids.iter().filter(|id| *id != "cheats");
+        ids.map(|id| course.find(id)).collect::<Result<_>>()?
     };
     let mut table = Table { rows: 0, faults: 0 };
     // a submission depends on the kit alone, and the kit solves nothing
@@ -48,8 +50,9 @@ pub(crate) fn verify(course: &Course, ids: &[String]) -> Result<bool> {
         println!("\n{} · {}", a.id, a.title);
         one(&machine, a, &mut table)?;
     }
-    if ids.is_empty() && course.seed.is_none() {
-        let first = all.first().context("no assignment")?;
+    if cheating || ids.is_empty() && course.seed.is_none() {
+        let first = Course::open(None)?.assignments()?;
+        let first = first.first().context("no assignment")?;
         println!("\nfiles that are no submission");
         damaged(&machine, first, &mut table)?;
         println!("\ncheats: points with the scan, and without it");
@@ -75,6 +78,17 @@ fn one(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
     let paper = a.paper.points;
     table.row("rubric", rubric == paper, &format!("{rubric} of {paper}"));
     page(a, table)?;
+    // for a conversation, with what a good answer has in it
+    let oral =
+        fs::read_to_string(a.folder.join("oral.md")).context("oral.md")?;
+    let asked = |l: &&str| {
+        l.split_once(". **")
+            .is_some_and(|(n, q)| n.parse::<u32>().is_ok() && q.ends_with("**"))
+    };
+    let n = oral.lines().filter(asked).count();
+    let answers = oral.lines().filter(|l| l.starts_with("   ")).count();
+    let found = format!("{n}, and {answers} answers");
+    table.row("questions", n == 10 && answers == 10, &found);
     for variant in &a.variants {
         let starter = a.starter(variant)?;
         let room = m.room("warnings")?;
@@ -195,7 +209,14 @@ fn page(a: &Assignment, table: &mut Table) -> Result<()> {
 fn damaged(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
     let file = a.files.first().context("no file")?;
     let first = a.variant(None)?;
-    for what in ["missing", "a folder", "too long", "no text", "a link"] {
+    for what in [
+        "missing",
+        "a folder",
+        "too long",
+        "no text",
+        "a link",
+        "behind a link",
+    ] {
         let folder = m.room("damaged")?;
         let place = folder.join(file);
         match what {
@@ -205,6 +226,11 @@ fn damaged(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
             #[cfg(unix)]
             "a link" => {
                 std::os::unix::fs::symlink(a.folder.join(file), &place)?;
+            }
+            #[cfg(unix)]
+            "behind a link" => {
+                let to = folder.join("src");
+                std::os::unix::fs::symlink(&a.folder, to)?;
             }
             _ => {}
         }
@@ -237,9 +263,13 @@ struct Cheat {
     /// Items besides, at the end of the file.
     #[serde(default)]
     items: String,
-    /// It includes the solution from a disk that has it: only the scan sees it.
+    /// What else is changed, such as a signature.
     #[serde(default)]
-    inclusion: bool,
+    edits: Vec<[String; 2]>,
+    /// Only the scan sees it: it includes the solution from a disk that has it,
+    /// or uses a hole of the compiler.
+    #[serde(default)]
+    scan_only: bool,
     /// It gets the public cases right: only hidden ones see it.
     #[serde(default)]
     public: bool,
@@ -264,7 +294,8 @@ fn cheats(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
             grade(m, a, first, &Ok(files.clone()), options)
         };
         let (with, without) = (graded(true)?, graded(false)?);
-        let good = with.score == 0 && (without.score == 0 || cheat.inclusion);
+        let good = with.score == 0 && (without.score == 0 || cheat.scan_only);
+        let good = good && readable(&with) && readable(&without);
         let found = format!(
             "{} ({}); {} ({})",
             with.score,
@@ -308,8 +339,14 @@ impl Cheat {
         if let Some((_, text)) = files.first_mut() {
             *text += &self.items;
         }
+        edit(&mut files, &self.edits).with_context(|| self.name.clone())?;
         Ok(files)
     }
+}
+/// Whether nothing that a cheat wrote moves a cursor.
+fn readable(g: &Grade) -> bool {
+    let details = g.tasks.iter().flat_map(|t| &t.cases).map(|r| &r.detail);
+    details.chain(&g.problems).all(|said| plain(said) == **said)
 }
 /// What a cheat met.
 fn why(g: &Grade) -> String {

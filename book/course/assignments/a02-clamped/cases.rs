@@ -50,12 +50,12 @@ pub fn cases(variant: &str, rng: &mut Rng) -> Vec<Case> {
                 });
             };
             if exact {
-                case("4", "both", ("dx", dx.clone()), 60);
+                case("4", "both", ("dx", dx.clone()), 120);
                 continue;
             }
-            case("1", "forward", ("y", values(&f(&constant(&x)))), 36);
-            case("2", "gates", ("dx of the gates", column(0)), 60);
-            case("3", "ups", ("dx of the ups", column(1)), 60);
+            case("1", "forward", ("y", values(&f(&constant(&x)))), 72);
+            case("2", "gates", ("dx of the gates", column(0)), 120);
+            case("3", "ups", ("dx of the ups", column(1)), 120);
         }
     }
     cases

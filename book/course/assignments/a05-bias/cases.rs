@@ -70,7 +70,7 @@ pub fn cases(variant: &str, rng: &mut Rng) -> Vec<Case> {
             vec![k],
             vec![z1, bias],
             vec![("chosen", numbers)],
-            12 * n * e * k + 20,
+            24 * n * e * k + 20,
         );
         let row = |z: &[f64]| top(z, k);
         let chosen: Vec<usize> = z.chunks(e).flat_map(row).collect();

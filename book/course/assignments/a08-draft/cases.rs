@@ -45,7 +45,7 @@ pub fn cases(variant: &str, rng: &mut Rng) -> Vec<Case> {
             (0..v).collect(),
             inputs.clone(),
             vec![("acceptance", each.collect())],
-            8 * v,
+            16 * v,
         );
         let rate = p.iter().zip(&q).map(|(p, q)| q.min(p / part)).sum();
         case(
@@ -55,7 +55,7 @@ pub fn cases(variant: &str, rng: &mut Rng) -> Vec<Case> {
             vec![],
             inputs.clone(),
             vec![("rate", vec![rate])],
-            10 * v + 10,
+            20 * v + 10,
         );
         let r = left(&p, &q, part);
         let sum = r.iter().sum::<f64>();
@@ -67,7 +67,7 @@ pub fn cases(variant: &str, rng: &mut Rng) -> Vec<Case> {
             vec![],
             inputs,
             vec![("r", r)],
-            16 * v + 10,
+            24 * v + 10,
         );
     }
     // rounds that end by a rejection at once, later, and not at all
