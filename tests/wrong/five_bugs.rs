@@ -241,7 +241,9 @@ fn table(all: &[(Run, Vec<Run>)]) {
     );
     for (bug, (one, seeds)) in BUGS.iter().zip(all) {
         let (error, bound) = t1(bug);
-        let verdict = if error <= bound { "holds" } else { "broken" };
+        let holds = error <= bound;
+        assert_eq!(holds, bug.wrong.is_empty(), "{}: T1's verdict", bug.name);
+        let verdict = if holds { "holds" } else { "broken" };
         let loads: String = seeds[0]
             .load
             .iter()
