@@ -69,7 +69,8 @@ fn unmerged(root: &Path) -> Result<Vec<String>> {
         // What cannot be read, the registry says.
         let text = registry::read(root, &file).unwrap_or_default();
         let lines = (1..).zip(text.lines());
-        faults.extend(lines.filter(|(_, l)| mark.is_match(l)).map(|(at, l)| {
+        faults
+            .extend(lines.filter(|(_, l)| mark.is_match(l)).map(|(at, l)| {
             format!(
                 "{file}:{at}: `{l}` is the mark of a merge that is not done; \
                  keep one of the versions, and take the marks away"
