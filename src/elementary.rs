@@ -3,7 +3,7 @@
 //!
 //! No product is fused with a sum, and no library is called: so each result
 //! has the same bits on every machine. How far each is from the true value is
-//! measured over all arguments by `cargo run --release --example ulps`; the
+//! measured over all arguments by `cargo example ulps`; the
 //! doc of each function says the largest distance. An *ulp* is the spacing of
 //! f32 where the true value lies, so that a correctly rounded result is off by
 //! ½ ulp at most.

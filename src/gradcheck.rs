@@ -217,6 +217,41 @@ pub trait Function {
     }
 }
 
+/// A [`Function`] over one kind of numbers.
+trait Over<T> {
+    fn forward_over(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>);
+    fn backward_over(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>>;
+}
+impl<F: Function, T: Real> Over<T> for F {
+    fn forward_over(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        self.forward(x)
+    }
+    fn backward_over(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        self.backward(x, dy)
+    }
+}
+/// A [`Function`] over all numbers that proofs run on. What measures one takes
+/// this, so that it is compiled once, and not for each function.
+trait Proven:
+    Over<f64>
+    + Over<Dual>
+    + Over<Field>
+    + Over<Dual<Field>>
+    + Over<Degree>
+    + Over<Dual<Degree>>
+{
+    fn branches_over(&self, x: &[Vec<Field>]) -> Vec<(&'static str, bool)>;
+    fn rests_on(&self) -> Option<&'static str>;
+}
+impl<F: Function> Proven for F {
+    fn branches_over(&self, x: &[Vec<Field>]) -> Vec<(&'static str, bool)> {
+        self.branches(x)
+    }
+    fn rests_on(&self) -> Option<&'static str> {
+        self.law()
+    }
+}
+
 /// How a [`Function`] is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -278,13 +313,13 @@ pub fn measure<F: Function>(
 }
 /// T1 or T3, and T2.
 #[track_caller]
-fn in_numbers<F: Function>(
-    f: &F, names: &[String], mut x: Vec<Vec<f64>>, plan: Plan,
+fn in_numbers(
+    f: &dyn Proven, names: &[String], mut x: Vec<Vec<f64>>, plan: Plan,
 ) -> Report {
     let mut rng = Rng::named(plan.seed, "gradcheck");
-    let (y, choices) = f.forward(&x);
+    let (y, choices) = f.forward_over(&x);
     let dy = normals(y.len(), 1.0, &mut rng);
-    let (value, dx) = (dot(&y, &dy), f.backward(&x, &dy));
+    let (value, dx) = (dot(&y, &dy), f.backward_over(&x, &dy));
     let mut report = Report { choices: choices.clone(), ..Report::default() };
     for (i, name) in names.iter().enumerate() {
         let at = coordinates(x[i].len(), plan.coordinates, &mut rng);
@@ -294,7 +329,7 @@ fn in_numbers<F: Function>(
             let keep = x[i][j];
             let mut shifted = |h: f64| {
                 x[i][j] = keep + h;
-                let (y, now) = f.forward(&x);
+                let (y, now) = f.forward_over(&x);
                 assert_eq!(
                     now, choices,
                     "{name}[{j}]: margin too small, choose another seed"
@@ -360,12 +395,12 @@ fn differences(
     [tensor].into_iter().chain(element).collect()
 }
 /// T2 for the input i.
-fn adjoint<F: Function>(
-    f: &F, i: usize, name: &str, x: &[Vec<f64>], dx: &[f64], dy: &[f64],
-    rng: &mut Rng,
+fn adjoint(
+    f: &dyn Proven, i: usize, name: &str, x: &[Vec<f64>], dx: &[f64],
+    dy: &[f64], rng: &mut Rng,
 ) -> Measure {
     let u = normals(dx.len(), 1.0, rng);
-    let (y, _) = f.forward(&moved(x, &alone(x, i, &u)));
+    let (y, _) = f.forward_over(&moved(x, &alone(x, i, &u)));
     let forward: f64 = y.iter().zip(dy).map(|(y, dy)| y.d * dy).sum();
     let reverse = dot(dx, &u);
     let scale = (dot(dx, dx) * dot(&u, &u)).sqrt();
@@ -406,15 +441,16 @@ const HASHED: &str = "exp and ln occur: assumed is that their values at \
 pub fn exact<F: Function>(
     f: &F, names: &[String], lens: &[usize], seed: u64,
 ) -> Report {
-    exact_and(f, names, lens, seed, |_, _| vec![])
+    exact_and(f, names, lens, seed, &|_, _| vec![])
 }
+/// What else is not equal, at a draw's inputs and cotangent.
+type More<'a> = &'a dyn Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>;
 /// [`exact`], and what `more` says at each draw that is measured.
-fn exact_and<F: Function>(
-    f: &F, names: &[String], lens: &[usize], seed: u64,
-    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
+fn exact_and(
+    f: &dyn Proven, names: &[String], lens: &[usize], seed: u64, more: More,
 ) -> Report {
     let mut report = Report::default();
-    if let Some(law) = f.law() {
+    if let Some(law) = f.rests_on() {
         report.unmeasured = vec![format!(
             "T10: not measured: backward rests on {law}, which does not hold \
              in a finite field"
@@ -437,9 +473,8 @@ fn exact_and<F: Function>(
     }
     report
 }
-fn in_field<F: Function>(
-    f: &F, names: &[String], lens: &[usize], seed: u64,
-    more: impl Fn(&[Vec<Field>], &[Field]) -> Vec<Fault>,
+fn in_field(
+    f: &dyn Proven, names: &[String], lens: &[usize], seed: u64, more: More,
 ) -> Vec<Measure> {
     let mut rng = Rng::named(seed, "field");
     let mut uniform = |n| -> Vec<Field> {
@@ -450,7 +485,7 @@ fn in_field<F: Function>(
     let mut measured = 0;
     for draw in 1..=DRAWS {
         let x: Vec<Vec<Field>> = lens.iter().map(|&n| uniform(n)).collect();
-        let branches = f.branches(&x);
+        let branches = f.branches_over(&x);
         let all = || branches.iter().map(|b| b.0).collect();
         let missing = missing.get_or_insert_with(all);
         let before = missing.len();
@@ -459,8 +494,8 @@ fn in_field<F: Function>(
             continue;
         }
         measured += 1;
-        let dy = uniform(f.forward(&x).0.len());
-        let dx = f.backward(&x, &dy);
+        let dy = uniform(f.forward_over(&x).0.len());
+        let dx = f.backward_over(&x, &dy);
         let u: Vec<Vec<Field>> = lens.iter().map(|&n| uniform(n)).collect();
         let pulled: Field = dx.iter().zip(&u).map(|(dx, u)| dot(dx, u)).sum();
         let equal = pushed(f, &x, &dy, &u) == pulled;
@@ -511,7 +546,7 @@ struct Fault {
     why: String,
 }
 /// How improbable it is that a wrong backward passes, in words.
-fn what_passes<F: Function>(f: &F, lens: &[usize]) -> String {
+fn what_passes(f: &dyn Proven, lens: &[usize]) -> String {
     match degree(f, lens) {
         None => HASHED.into(),
         Some((degree, roots)) => format!(
@@ -539,18 +574,19 @@ fn alone<T: Real>(x: &[Vec<T>], i: usize, u: &[T]) -> Vec<Vec<T>> {
     all
 }
 /// ⟨ȳ, J·u⟩; unset if an output is.
-fn pushed<F: Function>(
-    f: &F, x: &[Vec<Field>], dy: &[Field], u: &[Vec<Field>],
+fn pushed(
+    f: &dyn Proven, x: &[Vec<Field>], dy: &[Field], u: &[Vec<Field>],
 ) -> Field {
-    let (y, _) = f.forward(&moved(x, u));
+    let (y, _) = f.forward_over(&moved(x, u));
     // An output that was not set has a derivative of 0 all the same.
     let seen = |y: &Dual<Field>| if y.v.is_unset() { y.v } else { y.d };
     dy.iter().zip(&y).map(|(&dy, y)| seen(y) * dy).sum()
 }
 /// What is not equal, if anything is, for the input i: both sides, and if
 /// `where_` is asked for, the first element that is wrong.
-fn unequal<F: Function>(
-    f: &F, x: &[Vec<Field>], i: usize, [dx, dy, u]: [&[Field]; 3], where_: bool,
+fn unequal(
+    f: &dyn Proven, x: &[Vec<Field>], i: usize, [dx, dy, u]: [&[Field]; 3],
+    where_: bool,
 ) -> Option<String> {
     let sides = |u: &[Field]| [pushed(f, x, dy, &alone(x, i, u)), dot(dx, u)];
     let [forward, reverse] = sides(u);
@@ -602,17 +638,17 @@ fn ratio(r: Field) -> String {
 }
 /// The degree of ⟨ȳ, J·u⟩ − ⟨x̄, u⟩ in all that is drawn, and how many roots
 /// occur; none if exp or ln do.
-fn degree<F: Function>(f: &F, lens: &[usize]) -> Option<(f64, usize)> {
+fn degree(f: &dyn Proven, lens: &[usize]) -> Option<(f64, usize)> {
     let unknown = |n| (0..n).map(|_| Degree::unknown()).collect::<Vec<_>>();
     let unknowns = || lens.iter().map(|&n| unknown(n)).collect::<Vec<_>>();
     let (x, u) = (unknowns(), unknowns());
-    let (y, _) = f.forward(&x);
+    let (y, _) = f.forward_over(&x);
     y.iter().copied().sum::<Degree>().degree()?;
     let dy = unknown(y.len());
     let (gap, roots) = Degree::counting(|| {
-        let (y, _) = f.forward(&moved(&x, &u));
+        let (y, _) = f.forward_over(&moved(&x, &u));
         let forward: Degree = y.iter().zip(&dy).map(|(y, &dy)| y.d * dy).sum();
-        let dx = f.backward(&x, &dy);
+        let dx = f.backward_over(&x, &dy);
         let reverse = dx.iter().zip(&u).map(|(dx, u)| dot(dx, u));
         forward - reverse.sum::<Degree>()
     });
@@ -769,16 +805,7 @@ pub fn layer<L: Layer>(
     let mut layout = Layout::default();
     let layer = build(layout.builder());
     let mut rng = Rng::named(seed, "layer");
-    let mut x = vec![normals(shape.rows() * d, 1.5, &mut rng)];
-    let mut names = vec!["x".to_string()];
-    for e in &layout.entries {
-        let mut p = normals(e.param.range().len(), 0.7, &mut rng);
-        if e.role == Role::Gain {
-            p.iter_mut().for_each(|p| *p = 1.0 + 0.3 / 0.7 * *p);
-        }
-        x.push(p);
-        names.push(e.name.clone());
-    }
+    let (names, x) = drawn(&layout, shape.rows() * d, &mut rng);
     let whole = Whole { layer, layout, shape };
     let outputs = whole.forward(&x).0.len();
     let dy = normals(outputs, 1.0, &mut rng);
@@ -788,7 +815,21 @@ pub fn layer<L: Layer>(
     let mut report = in_numbers(&whole, &names, x, plan);
     report.measures.push(again);
     let again = |x: &[Vec<Field>], dy: &[Field]| whole.again_in_field(x, dy);
-    report.and(exact_and(&whole, &names, &lens, seed, again))
+    report.and(exact_and(&whole, &names, &lens, seed, &again))
+}
+/// Names and values of n inputs and of the parameters.
+fn drawn(l: &Layout, n: usize, rng: &mut Rng) -> (Vec<String>, Vec<Vec<f64>>) {
+    let mut x = vec![normals(n, 1.5, rng)];
+    let mut names = vec!["x".to_string()];
+    for e in &l.entries {
+        let mut p = normals(e.param.range().len(), 0.7, rng);
+        if e.role == Role::Gain {
+            p.iter_mut().for_each(|p| *p = 1.0 + 0.3 / 0.7 * *p);
+        }
+        x.push(p);
+        names.push(e.name.clone());
+    }
+    (names, x)
 }
 /// T10 of a layer alone.
 pub fn exact_layer<L: Layer>(
@@ -803,7 +844,7 @@ pub fn exact_layer<L: Layer>(
     }
     let whole = Whole { layer, layout, shape };
     let again = |x: &[Vec<Field>], dy: &[Field]| whole.again_in_field(x, dy);
-    exact_and(&whole, &names, &lens, seed, again)
+    exact_and(&whole, &names, &lens, seed, &again)
 }
 
 /// Proves a layer's backward: the one line that a new layer needs.

@@ -49,12 +49,13 @@ pub trait Real:
     /// What kernels compute in: `Self`; for a number of 16 bits, which is for
     /// storage, f32.
     type Wide: Real<Wide = Self::Wide>;
+    /// Whether `Wide` is another type, so that a kernel has to widen first.
+    const STORED: bool;
     /// The same number, to compute with.
     fn wide(self) -> Self::Wide;
     /// The number that is stored for x: x rounded once.
     fn nearest(x: Self::Wide) -> Self;
-    /// The same slice, where `Wide` is `Self`; none, where a kernel has to
-    /// widen first.
+    /// The same slice, where `Wide` is `Self`; none, where numbers are `STORED`.
     fn wides(x: &[Self]) -> Option<&[Self::Wide]>;
     /// [`Real::wides`] for a slice that is written to.
     fn wides_mut(x: &mut [Self]) -> Option<&mut [Self::Wide]>;
@@ -95,6 +96,7 @@ pub trait Real:
 macro_rules! as_stored {
     () => {
         type Wide = Self;
+        const STORED: bool = false;
         fn wide(self) -> Self {
             self
         }

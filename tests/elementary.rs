@@ -1,6 +1,6 @@
 //! The elementary functions in ulps: a sample of all arguments and the worst of
 //! each, on every machine the same. All arguments:
-//! `cargo run --release --example ulps`.
+//! `cargo example ulps`.
 #![allow(missing_docs, reason = "a test is documented by its name")]
 
 #[path = "ulps/functions.rs"]

@@ -1,6 +1,6 @@
 //! Chapter: scaling-out. No file makes a reader panic, wait or speak in two
 //! lines: some thousand spoiled files here, any number by
-//! `cargo run --release --example fuzz -- --seconds 600`.
+//! `cargo example fuzz -- --seconds 600`.
 
 #[path = "fuzz/readers.rs"]
 mod readers;

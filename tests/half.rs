@@ -204,7 +204,7 @@ fn forms<T: Half>() {
         }
     }
 }
-/// `cargo run --release --example half_bits` asks all 2³² f32s.
+/// `cargo example half_bits` asks all 2³² f32s.
 #[test]
 fn the_vector_forms_are_the_plain_ones() {
     forms::<Bf16>();
@@ -447,6 +447,7 @@ impl Real for Watched {
         used(Self(self.0.ln()))
     }
     type Wide = f32;
+    const STORED: bool = true;
     fn wide(self) -> f32 {
         self.0.wide()
     }
@@ -531,6 +532,7 @@ macro_rules! stored {
                 Self(Real::ln(self.0))
             }
             type Wide = f32;
+            const STORED: bool = true;
             fn wide(self) -> f32 {
                 self.0
             }

@@ -161,15 +161,13 @@ fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
 fn program(root: &Path, command: &str) -> Result<()> {
     let words: Vec<&str> = command.split_whitespace().collect();
     let (kind, name, manifest) = match words[..] {
-        ["cargo", "run", "--release", "--example", name, ..] => {
-            ("example", name, "Cargo.toml")
-        }
+        ["cargo", "example", name, ..] => ("example", name, "tests/Cargo.toml"),
         ["cargo", "run", "--release", "--", ..] => {
             ("bin", "moe", "src/bin/moe/Cargo.toml")
         }
         _ => bail!(
             "`# command: {command}` runs no program of this project; write \
-             `cargo run --release -- …`, with `--example NAME` for an example"
+             `cargo run --release -- …` or `cargo example NAME …`"
         ),
     };
     let name = regex::escape(name);

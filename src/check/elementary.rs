@@ -50,7 +50,7 @@ pub struct Function {
     /// The first and the last argument.
     pub domain: [f32; 2],
     /// The largest error over every f32 from the first to the last, in ulps,
-    /// as `cargo run --release --example ulps` finds it, …
+    /// as `cargo example ulps` finds it, …
     pub most: f64,
     /// … and where that is.
     pub at: f32,

@@ -1,7 +1,7 @@
 //! Chapter: silu. Sigmoid, SiLU, and the gated product of a SwiGLU expert.
 
 use crate::kernel::fast::twin;
-use crate::kernel::wide::{in_wide, is_stored, rows, set};
+use crate::kernel::wide::{in_wide, rows, set};
 use crate::real::Real;
 
 /// σ(z) = 1 / (1 + e^{−z}).
@@ -66,7 +66,7 @@ pub fn silu_backward<T: Real>(dy: T, z: T) -> T {
 pub fn glu_forward<T: Real>(h: &mut [T], gate: &[T], up: &[T]) {
     let n = h.len();
     assert_eq!([gate.len(), up.len()], [n; 2], "glu: gate, up against h");
-    if is_stored::<T>() {
+    if T::STORED {
         let ins = [rows(gate, 1), rows(up, 1)];
         return in_wide(n, [set(h, 1)], ins, |_, [h], [gate, up]| {
             glu_forward(h, gate, up);
@@ -98,7 +98,7 @@ pub fn glu_backward<T: Real>(
     let n = dh.len();
     let lens = [dgate.len(), dup.len(), gate.len(), up.len()];
     assert_eq!(lens, [n; 4], "glu_backward: dgate, dup, gate, up against dh");
-    if is_stored::<T>() {
+    if T::STORED {
         let outs = [set(dgate, 1), set(dup, 1)];
         let ins = [rows(dh, 1), rows(gate, 1), rows(up, 1)];
         return in_wide(n, outs, ins, |_, [dgate, dup], [dh, gate, up]| {

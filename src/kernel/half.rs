@@ -4,7 +4,7 @@
 //! The conversions here give the bits of those in `half.rs`, without a branch:
 //! plain code that the compiler vectorizes for each instruction set, so that
 //! all have the same bits. Tests: `conversions` in `tests/half.rs`, and over
-//! all f32s `cargo run --release --example half_bits`.
+//! all f32s `cargo example half_bits`.
 
 use crate::half::{Bf16, F16};
 use crate::kernel::simd::{Isa, Kernel, Simd};
@@ -148,6 +148,7 @@ macro_rules! half {
                 Self::from_f32(Real::ln(self.f32()))
             }
             type Wide = f32;
+            const STORED: bool = true;
             fn wide(self) -> f32 {
                 self.f32()
             }

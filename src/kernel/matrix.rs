@@ -3,7 +3,7 @@
 use crate::kernel::product::matmul_with;
 use crate::kernel::simd::Isa;
 pub use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
-use crate::kernel::wide::{is_stored, product_in_wide};
+use crate::kernel::wide::product_in_wide;
 use crate::real::Real;
 
 /// Sets C = A·B, or adds A·B to C: the one door to the matrix product.
@@ -42,7 +42,7 @@ pub fn matmul<T: Real>(mut c: MatMut<T>, op: Op, a: Mat<T>, b: Mat<T>) {
     if let (Some(c), Some(a), Some(b)) = (c.f32s(), a.f32s(), b.f32s()) {
         return matmul_with(Isa::current(), c, op, a, b);
     }
-    if is_stored::<T>() {
+    if T::STORED {
         return product_in_wide(c, op, a, b, matmul);
     }
     matmul_plain(c, op, a, b);

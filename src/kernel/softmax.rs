@@ -2,7 +2,7 @@
 
 use crate::kernel::fast::twin;
 use crate::kernel::vector::dot;
-use crate::kernel::wide::{change, in_wide, is_stored, rows};
+use crate::kernel::wide::{change, in_wide, rows};
 use crate::real::Real;
 
 /// The largest of z; −∞ where there is none; NaN where there is one.
@@ -139,7 +139,7 @@ pub fn causal_softmax_forward<T: Real>(
     let whole = queries * keys * group;
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
     assert!(queries <= keys, "causal_softmax: {queries} of {keys} positions");
-    if is_stored::<T>() {
+    if T::STORED {
         for (row, z) in z.chunks_exact_mut(keys).enumerate() {
             // alone, a row is the last query of the keys that it sees
             let n = keys - queries + row / group + 1;
@@ -180,7 +180,7 @@ pub fn causal_softmax_backward<T: Real>(
     d: &mut [T], p: &[T], keys: usize, scale: f64,
 ) {
     assert_eq!(d.len(), p.len(), "causal_softmax_backward: d against p");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, outs) = (d.len() / keys, [change(d, keys)]);
         return in_wide(n, outs, [rows(p, keys)], |_, [d], [p]| {
             causal_softmax_backward(d, p, keys, scale);

@@ -1,7 +1,7 @@
 //! Chapter: tensors. Sums and products of vectors.
 
 use crate::kernel::fast::twin;
-use crate::kernel::wide::{change, in_wide, is_stored, rows, set};
+use crate::kernel::wide::{change, in_wide, rows, set};
 use crate::real::Real;
 
 /// How many elements of θ are summed together before their sum is added to
@@ -41,7 +41,7 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 #[track_caller]
 pub fn add<T: Real>(y: &mut [T], a: &[T], b: &[T]) {
     assert_eq!([a.len(), b.len()], [y.len(); 2], "add: a, b against y");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, all) = (y.len(), [rows(a, 1), rows(b, 1)]);
         return in_wide(n, [set(y, 1)], all, |_, [y], [a, b]| add(y, a, b));
     }
@@ -64,7 +64,7 @@ pub fn add<T: Real>(y: &mut [T], a: &[T], b: &[T]) {
 #[track_caller]
 pub fn axpy<T: Real>(y: &mut [T], c: T, x: &[T]) {
     assert_eq!(x.len(), y.len(), "axpy: x against y");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, c, x) = (y.len(), c.wide(), [rows(x, 1)]);
         return in_wide(n, [change(y, 1)], x, |_, [y], [x]| axpy(y, c, x));
     }
@@ -87,7 +87,7 @@ pub fn axpy<T: Real>(y: &mut [T], c: T, x: &[T]) {
 #[track_caller]
 pub fn add_to<T: Real>(y: &mut [T], x: &[T]) {
     assert_eq!(x.len(), y.len(), "add_to: x against y");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, x) = (y.len(), [rows(x, 1)]);
         return in_wide(n, [change(y, 1)], x, |_, [y], [x]| add_to(y, x));
     }

@@ -50,12 +50,6 @@ fn part<'a, W>(free: &mut &'a mut [W], n: usize) -> &'a mut [W] {
     part
 }
 
-/// Whether numbers of this type are for storage, and a kernel has to widen
-/// them.
-pub(crate) fn is_stored<T: Real>() -> bool {
-    T::wides(&[]).is_none()
-}
-
 /// What a kernel writes.
 pub(crate) struct Out<'a, T> {
     x: &'a mut [T],
@@ -137,11 +131,21 @@ pub(crate) fn in_wide<T: Real, const M: usize, const N: usize>(
     n: usize, outs: [Out<T>; M], ins: [In<T>; N],
     mut f: impl FnMut(Range<usize>, [&mut [T::Wide]; M], [&[T::Wide]; N]),
 ) {
-    if !is_stored::<T>() {
+    if !T::STORED {
         let own = "they are computed with as they are";
         let outs = outs.map(|o| T::wides_mut(o.x).expect(own));
         return f(0..n, outs, ins.map(|i| T::wides(i.x).expect(own)));
     }
+    in_pieces(n, outs, ins, &mut f);
+}
+/// What a kernel is to [`in_pieces`], which so is compiled once for all of as
+/// many arguments.
+type Narrow<'a, W, const M: usize, const N: usize> =
+    &'a mut dyn FnMut(Range<usize>, [&mut [W]; M], [&[W]; N]);
+/// [`in_wide`] for numbers that are stored.
+fn in_pieces<T: Real, const M: usize, const N: usize>(
+    n: usize, outs: [Out<T>; M], ins: [In<T>; N], f: Narrow<T::Wide, M, N>,
+) {
     // Numbers of one row, and those that all rows share.
     let (mut each, mut fixed, mut most) = (0, 0, n.max(1));
     let mut count = |cols: usize, all: bool, slot: Option<&[usize]>| {

@@ -1,7 +1,7 @@
 //! Chapter: linear. The embedding: tokens choose rows of a table.
 
 use crate::kernel::vector::add_to;
-use crate::kernel::wide::{add_wide, change, in_wide, is_stored};
+use crate::kernel::wide::{add_wide, change, in_wide};
 use crate::real::Real;
 
 /// Sets x.  x: [n, d]  table: [v, d]  tokens: [n]
@@ -43,7 +43,7 @@ pub fn embedding_backward<T: Real>(
     dtable: &mut [T], dx: &[T], tokens: &[usize],
 ) {
     let d = width(dx, dtable, tokens);
-    if is_stored::<T>() {
+    if T::STORED {
         // some rows of the table at a time, if they are there at all
         for (part, dtable) in dtable.chunks_mut(SOME * d).enumerate() {
             let (first, n) = (part * SOME, dtable.len() / d);

@@ -3,7 +3,7 @@
 use crate::kernel::matrix::{Op, Set, mat, mat_mut, matmul};
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::add_to;
-use crate::kernel::wide::{change, in_wide, is_stored, rows, sum, whole};
+use crate::kernel::wide::{change, in_wide, rows, sum, whole};
 use crate::layer::{Layer, Shape, buffer};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
@@ -80,7 +80,7 @@ pub fn linear_backward<T: Real>(
 #[track_caller]
 pub fn linear_bias_forward<T: Real>(y: &mut [T], b: &[T]) {
     assert!(y.len().is_multiple_of(b.len()), "linear_bias: rows of y");
-    if is_stored::<T>() {
+    if T::STORED {
         let (f, n) = (b.len(), y.len() / b.len());
         return in_wide(n, [change(y, f)], [whole(b)], |_, [y], [b]| {
             linear_bias_forward(y, b);
@@ -106,7 +106,7 @@ pub fn linear_bias_forward<T: Real>(y: &mut [T], b: &[T]) {
 #[track_caller]
 pub fn linear_bias_backward<T: Real>(db: &mut [T], dy: &[T]) {
     assert!(dy.len().is_multiple_of(db.len()), "linear_bias: rows of dy");
-    if is_stored::<T>() {
+    if T::STORED {
         let (f, n) = (db.len(), dy.len() / db.len());
         return in_wide(n, [sum(db)], [rows(dy, f)], |_, [db], [dy]| {
             linear_bias_backward(db, dy);

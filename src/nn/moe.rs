@@ -9,7 +9,7 @@ use crate::kernel::fast::twin;
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::{add_to, axpy, dot};
 use crate::kernel::wide::{
-    change, in_order, in_wide, is_stored, picked, placed, rows, set,
+    change, in_order, in_wide, picked, placed, rows, set,
 };
 use crate::layer::{Context, Layer, Shape, Totals, buffer, indices};
 use crate::nn::router::{Route, Router};
@@ -89,7 +89,7 @@ pub fn gather_backward<T: Real>(
     dx: &mut [T], dsorted: &[T], slot: &[usize], d: usize,
 ) {
     let k = choices(dsorted, dx, slot, d);
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, outs) = (dx.len() / d, [change(dx, d)]);
         let ins = [picked(dsorted, d, slot)];
         return in_wide(n, outs, ins, |_, [dx], [dsorted]| {
@@ -123,7 +123,7 @@ pub fn combine_forward<T: Real>(y: &mut [T], o: &[T], w: &[T], slot: &[usize]) {
     let d = o.len() / slot.len();
     let k = choices(o, y, slot, d);
     assert_eq!(w.len(), slot.len(), "combine: w against slot");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, outs) = (y.len() / d, [set(y, d)]);
         let ins = [picked(o, d, slot), rows(w, k)];
         return in_wide(n, outs, ins, |_, [y], [o, w]| {
@@ -158,7 +158,7 @@ pub fn combine_backward<T: Real>(
     let k = choices(o, dy, slot, d);
     let lens = [d_o.len(), dw.len() * d, w.len() * d];
     assert_eq!(lens, [o.len(); 3], "combine_backward: do, dw, w against o");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, outs) = (dy.len() / d, [placed(d_o, d, slot), set(dw, k)]);
         let ins = [rows(dy, d), picked(o, d, slot), rows(w, k)];
         return in_wide(n, outs, ins, |_, [d_o, dw], [dy, o, w]| {

@@ -3,7 +3,7 @@
 use crate::kernel::fast::twin;
 use crate::kernel::simd::Buffer;
 use crate::kernel::vector::dot;
-use crate::kernel::wide::{in_wide, is_stored, rows, set, sum, whole};
+use crate::kernel::wide::{in_wide, rows, set, sum, whole};
 use crate::layer::{Layer, Shape, buffer};
 use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
@@ -30,7 +30,7 @@ pub fn rmsnorm_forward<T: Real>(
 ) {
     let d = gain.len();
     assert_eq!([x.len(), r.len() * d], [y.len(); 2], "rmsnorm: x, r against y");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, outs) = (r.len(), [set(y, d), set(r, 1)]);
         let ins = [rows(x, d), whole(gain)];
         return in_wide(n, outs, ins, |_, [y, r], [x, gain]| {
@@ -72,7 +72,7 @@ pub fn rmsnorm_backward<T: Real>(
     let lens = [dx.len(), dy.len(), r.len() * d];
     assert_eq!(lens, [x.len(); 3], "rmsnorm_backward: dx, dy, r against x");
     assert_eq!(dgain.len(), d, "rmsnorm_backward: dgain against gain");
-    if is_stored::<T>() {
+    if T::STORED {
         let (n, outs) = (r.len(), [set(dx, d), sum(dgain)]);
         let ins = [rows(dy, d), rows(x, d), whole(gain), rows(r, 1)];
         return in_wide(n, outs, ins, |_, [dx, dgain], [dy, x, gain, r]| {

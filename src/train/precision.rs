@@ -7,7 +7,6 @@
 
 use crate::half::{Bf16, F16};
 use crate::kernel::vector::CHUNK;
-use crate::kernel::wide::is_stored;
 use crate::params::{Layout, Params};
 use crate::real::Real;
 use rayon::prelude::*;
@@ -97,7 +96,7 @@ impl Stored for F16 {
 /// Memory for the copy that the passes read; of f32 there is none.
 pub(crate) fn working<T: Stored>(layout: &Layout) -> Params<T> {
     let none = Layout::default();
-    let of = if is_stored::<T>() { layout } else { &none };
+    let of = if T::STORED { layout } else { &none };
     of.zeros()
 }
 /// Rounds θ to the copy that the passes read.

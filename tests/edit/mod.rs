@@ -30,25 +30,33 @@ impl Dir {
     /// Rewrites one of its files with changed tensors.
     pub(crate) fn edit(&self, file: &str, change: impl FnOnce(&mut Tensors)) {
         let path = self.0.join(file);
-        let bytes = fs::read(&path).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = file.tensors().into_iter().map(|(name, t)| {
-            let (dtype, shape) = (t.dtype(), t.shape().to_vec());
-            (name, Tensor { dtype, shape, data: t.data().to_vec() })
-        });
-        let mut tensors: Tensors = tensors.collect();
+        let mut tensors = read(&path);
         change(&mut tensors);
-        let views = tensors.iter().map(|(name, t)| {
-            let view = TensorView::new(t.dtype, t.shape.clone(), &t.data);
-            (name, view.unwrap())
-        });
-        fs::write(&path, serialize(views, None).unwrap()).unwrap();
+        write(&path, &tensors);
     }
 }
 impl Drop for Dir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+// Apart from `edit`, which is compiled anew for each change.
+fn read(path: &Path) -> Tensors {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, t)| {
+        let (dtype, shape) = (t.dtype(), t.shape().to_vec());
+        (name, Tensor { dtype, shape, data: t.data().to_vec() })
+    });
+    tensors.collect()
+}
+fn write(path: &Path, tensors: &Tensors) {
+    let views = tensors.iter().map(|(name, t)| {
+        let view = TensorView::new(t.dtype, t.shape.clone(), &t.data);
+        (name, view.unwrap())
+    });
+    fs::write(path, serialize(views, None).unwrap()).unwrap();
 }
 
 pub(crate) type Tensors = BTreeMap<String, Tensor>;

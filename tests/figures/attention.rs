@@ -74,7 +74,7 @@ pub(crate) fn heat() -> Csv {
         ["the key: which byte is read", "query"],
     );
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = folder.join("src/bin/moe/model");
+    let folder = folder.join("../src/bin/moe/model");
     let (m, p) = hf::load::<f64>(&folder).unwrap();
     let tokens: Vec<usize> = TEXT.bytes().map(usize::from).collect();
     let t = tokens.len();

@@ -76,6 +76,7 @@ impl Real for Counted {
         Self(self.0.ln())
     }
     type Wide = Self;
+    const STORED: bool = false;
     fn wide(self) -> Self {
         self
     }

@@ -62,8 +62,9 @@ impl Csv {
     }
     /// Where it lies.
     pub(crate) fn path(&self) -> PathBuf {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/figures");
-        folder.join(self.name).with_extension("csv")
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("book");
+        folder.join("figures").join(self.name).with_extension("csv")
     }
     pub(crate) fn write(&self, command: &str) -> io::Result<PathBuf> {
         let path = self.path();

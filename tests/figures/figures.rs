@@ -94,7 +94,7 @@ const FIGURES: &[(&str, Make)] = &[
 ];
 
 fn command(name: &str) -> String {
-    format!("cargo run --release --example figures -- {name}")
+    format!("cargo example figures -- {name}")
 }
 fn make(name: &str, make: &Make, text: Option<&PathBuf>) -> Result<PathBuf> {
     let (csv, command) = match make {

@@ -18,7 +18,7 @@ use std::path::Path;
 /// The model that is part of the command, in f64: the same on every machine.
 fn shipped() -> (Model, Params<f64>) {
     let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/moe/model");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/bin/moe/model");
     hf::load(&folder).unwrap()
 }
 

@@ -113,8 +113,8 @@ pub(crate) fn shard_timeline() -> Csv {
 
 /// The model that is part of the command.
 fn shipped<T: Real>() -> (Model, Params<T>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    hf::load(&root.join("src/bin/moe/model")).unwrap()
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    hf::load(&tests.join("../src/bin/moe/model")).unwrap()
 }
 /// The probabilities of each row's experts and which are chosen, layer by
 /// layer, over so many windows of the context.

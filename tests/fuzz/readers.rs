@@ -40,8 +40,14 @@ fn line<T>(r: Result<T>) -> std::result::Result<(), String> {
     assert_eq!(e.exit_code(), 2, "{e}");
     Err(e.to_string())
 }
+/// The project: this file belongs to a test and to an example.
+fn top() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = here.ancestors().find(|d| d.join("equations.toml").exists());
+    top.expect("a folder with equations.toml")
+}
 fn oracle(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(name)
+    top().join("tests/oracle").join(name)
 }
 /// A run of two steps, with all of its files.
 fn run() -> Dir {
@@ -87,7 +93,7 @@ pub(crate) fn readers() -> Vec<Reader> {
     let model = |dir: &Path| line(hf::load::<f32>(dir).map(|_| ()));
     let config = |dir: &Path| line(Config::read(&dir.join("config.json")));
     let equations = Dir::new();
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("equations.toml");
+    let all = top().join("equations.toml");
     fs::copy(all, equations.0.join("equations.toml")).unwrap();
     let bench = Dir::new();
     let measured = serde_json::json!({

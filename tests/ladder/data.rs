@@ -63,7 +63,7 @@ impl Data {
     pub(crate) fn new(
         file: &str, text: &Text, options: &Options, climbs: Vec<Climb>,
     ) -> Self {
-        let of = "cargo run --release --example ladder -- --data --text";
+        let of = "cargo example ladder -- --data --text";
         let steps = climbs.iter().flat_map(|c| c.moments.clone()).collect();
         let heats = climbs.iter().flat_map(|c| c.heats.clone()).collect();
         let mut data = Self {
@@ -86,7 +86,7 @@ impl Data {
         sha256(serde_json::to_string(&all).unwrap().as_bytes())
     }
     pub(crate) fn path() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("book/ladder.json")
+        Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("book/ladder.json")
     }
     pub(crate) fn write(&self) -> Result<PathBuf> {
         let json = serde_json::to_string_pretty(self).unwrap() + "\n";

@@ -20,9 +20,9 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release --example ladder -- --text shakespeare.txt
-  cargo run --release --example ladder -- --steps 200     a first look
-  cargo run --release --example ladder -- bytes pairs     two rungs only";
+  cargo example ladder -- --text shakespeare.txt
+  cargo example ladder -- --steps 200     a first look
+  cargo example ladder -- bytes pairs     two rungs only";
 
 /// Climb from counted bytes to the whole model, rung by rung.
 ///

@@ -68,10 +68,8 @@ fn main() -> ExitCode {
             }
         };
         let name = what.to_possible_value().unwrap();
-        let command = format!(
-            "cargo run --release --example machine -- {} --csv",
-            name.get_name()
-        );
+        let command =
+            format!("cargo example machine -- {} --csv", name.get_name());
         if let Some(csv) = csv.filter(|_| args.csv)
             && let Err(e) = csv.write(&command)
         {

@@ -27,9 +27,9 @@ use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release --example mixture -- --text shakespeare.txt
-  cargo run --release --example mixture -- --time
-  cargo run --release --example mixture -- --text t.txt --ms 12.1,9.3,17.2
+  cargo example mixture -- --text shakespeare.txt
+  cargo example mixture -- --time
+  cargo example mixture -- --text t.txt --ms 12.1,9.3,17.2
 
 Seconds are steps times the time of a step, which is the median of many steps of
 all three, one after the other by turns, on one thread: so they do not depend on
@@ -327,7 +327,7 @@ fn run(args: &Args) -> Result<()> {
     print(&all, args.seconds)?;
     if let (true, Some(path)) = (args.csv, &args.text) {
         let file = path.file_name().unwrap_or_default().display();
-        let command = "cargo run --release --example mixture --";
+        let command = "cargo example mixture --";
         let csv = csv(&all, args.seconds).of(&text);
         let path = csv.path();
         let cure = "make the folder, or correct its permissions";

@@ -3,9 +3,9 @@
 //!
 //! ```console
 //! cargo build --release -p moe
-//! cargo run --release --example stress -- kill
-//! cargo run --release --example stress -- fill
-//! cargo run --release --example stress -- flip --tries 1000
+//! cargo example stress -- kill
+//! cargo example stress -- fill
+//! cargo example stress -- flip --tries 1000
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

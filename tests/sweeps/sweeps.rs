@@ -73,9 +73,7 @@ fn run(args: &Args) -> Result<()> {
             continue;
         }
         let csv = make(&mut lab)?.of(&text);
-        let command = format!(
-            "cargo run --release --example sweeps -- {name} --text {file}"
-        );
+        let command = format!("cargo example sweeps -- {name} --text {file}");
         let path = csv.path();
         let cure = "make the folder, or correct its permissions";
         csv.write(&command).map_err(|e| Error::io(&path, e, cure))?;

@@ -129,8 +129,7 @@ fn write(chart: &Chart, tallies: &BTreeMap<&str, Tally>) {
             csv.row(format!("{at:e},{}", cells.join(",")));
         }
     }
-    let path =
-        csv.write("cargo run --release --example ulps -- --csv").unwrap();
+    let path = csv.write("cargo example ulps -- --csv").unwrap();
     println!("{}", path.display());
 }
 

@@ -459,7 +459,7 @@ fn run(args: Args) -> Result<()> {
         let file = path.file_name().unwrap_or_default().display();
         let csv = csv(&all, &text).of(&text);
         let path = csv.path();
-        let command = "cargo run --release --example five_bugs --";
+        let command = "cargo example five_bugs --";
         csv.write(&format!("{command} --text {file} --csv"))
             .map_err(|e| Error::io(&path, e, "correct the permissions"))?;
         println!("{}", path.display());

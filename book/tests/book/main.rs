@@ -785,8 +785,8 @@ fn a_figure_without_its_program_is_found() {
     breaks(file, "# alt: Two", "# alt:\n# about: Two", &["lacks `# alt: …`"]);
     let says = ["cargo book figures"];
     breaks(file, "# alt: Two", "# alt: These two", &says);
-    let says = ["Cargo.toml names no such example"];
-    breaks(file, "--release -- converge", "--release --example fall", &says);
+    let says = ["tests/Cargo.toml names no such example"];
+    breaks(file, "run --release -- converge", "example fall", &says);
     breaks(file, "cargo run", "draw by", &["runs no program of this project"]);
     breaks(file, "kind: chart", "kind: pie", &["`pie` is no kind"]);
 }

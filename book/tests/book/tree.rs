@@ -30,7 +30,7 @@ impl Tree {
         let own = format!("{REDIRECT}\n\"/01-why.html\" = \"why.html\"\n");
         fs::write(config, format!("{text}{own}"))?;
         // Figures name the programs that made them.
-        for manifest in ["Cargo.toml", "src/bin/moe/Cargo.toml"] {
+        for manifest in ["tests/Cargo.toml", "src/bin/moe/Cargo.toml"] {
             let to = tree.root().join(manifest);
             copy(&book.join("..").join(manifest), &to)?;
         }
