@@ -101,7 +101,7 @@ pub(crate) fn draw(
 }
 const ABOVE: &str = "nats above the best mean";
 const SEEDED: &str = "Points are means of three seeds, bars reach from the \
-                      best seed to the worst.";
+                      best seed to the worst";
 
 /// Losses over the rates of one rule.
 fn rates(
