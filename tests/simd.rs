@@ -212,7 +212,7 @@ fn all_sizes() {
         let (rows, cols): (&[_], &[_]) = if cfg!(miri) {
             (&[1], &[130])
         } else {
-            (&[1, 5, 6, 7, 13, 25], &[1, 4, 17, 31, 65, 130])
+            (&[1, 2, 3, 4, 5, 6, 7, 13, 25], &[1, 4, 17, 31, 65, 130])
         };
         for k in sizes() {
             for &m in rows {
@@ -240,22 +240,27 @@ fn shapes_of_the_model() {
 }
 
 /// Sizes at which parts of A, B or C are laid out anew, and others that are
-/// longer than the room for it: of few rows Aᵀ and Cᵀ, of many B.
+/// longer than the room for it: of few rows Aᵀ and Cᵀ, of many B; of at most
+/// four B, in registers, a multiple of 2 KiB apart in memory or not.
 #[test]
 fn parts_that_are_laid_out_anew() {
     let shapes = [
-        [4, 20, 2100],
-        [5, 4100, 11],
+        [8, 20, 2100],
+        [8, 4100, 30],
         [8, 70, 70],
+        [2, 64, 40],
+        [16, 1100, 90],
         [17, 700, 1100],
         [64, 270, 300],
         [24, 270, 67],
         [31, 17, 150],
         [1, 530, 140],
+        [1, 504, 140],
         [3, 300, 150],
+        [4, 132, 71],
     ];
     for isa in Isa::here() {
-        for shape in if cfg!(miri) { &shapes[2..3] } else { &shapes[..] } {
+        for shape in if cfg!(miri) { &shapes[2..4] } else { &shapes[..] } {
             for t in forms() {
                 check(isa, *shape, t, Set);
                 check(isa, *shape, t, Add);
@@ -317,7 +322,11 @@ fn cuts_change_no_bit() {
                 for [di, dk, dj] in [
                     [m, k, n],
                     [1, k, n],
+                    [2, k, n],
+                    [3, k, n],
+                    [4, k, n],
                     [5, k, n],
+                    [8, k, n],
                     [18, k, 64],
                     [m, k, 1],
                     [m, k, 19],
@@ -496,10 +505,16 @@ impl Kernel for Methods {
                     if fused { p.mul_add(q, 3.0) } else { p * q + 3.0 }
                 };
                 same("fma", s.fma(a, b, s.splat(3.0)), each(&fma));
+                // in each four by itself
                 let (low, high) = s.zip(a, b);
-                let zipped: Vec<f32> = q.iter().flat_map(|&q| [p, q]).collect();
-                same("zip", low, zipped[..w].to_vec());
-                same("zip", high, zipped[w..].to_vec());
+                let zip = |at: usize| {
+                    let two = |q: &[f32]| [p, q[at], p, q[at + 1]];
+                    q.chunks(4).flat_map(two).collect()
+                };
+                same("zip", low, zip(0));
+                same("zip", high, zip(2));
+                let rows = [0, 1, 2, 3].map(|i| &q[i % (w - 3)..][..4]);
+                same("fours", s.fours(rows), rows[..w / 4].concat());
                 let sum: f64 = q.iter().map(|&q| q as f64).sum();
                 let size: f64 = q.iter().map(|&q| q.abs() as f64).sum();
                 if size.is_finite() {

@@ -5,14 +5,14 @@
 //! and 4 vectors of B are loaded for 24 products of vectors. So arithmetic
 //! is the limit, no longer the memory. A tile reads A and B where they are.
 //! Only where that costs more than a copy is a part of one laid out anew:
-//! where a row of B is no row in memory, as in A·Bᵀ, and where the rows of B
-//! are far apart and are read many times.
+//! where a row of B is no row in memory, as in A·Bᵀ, and C has more than four
+//! rows; and where the rows of B are far apart and are read many times.
 //!
 //! Each element is one chain of sums in the order of k, wherever the tiles
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
 //! same bits as C at once. Test: `cuts_change_no_bit` (`tests/simd.rs`).
 
-use crate::kernel::simd::tile::{sums, tile, wide};
+use crate::kernel::simd::tile::{sums, tile, turn, turned_tiles, wide};
 use crate::kernel::simd::{Isa, Kernel, Simd};
 use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat_mut};
 use std::cell::RefCell;
@@ -64,12 +64,22 @@ pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
     let (need, have) = ((a.rows, a.cols, b.cols), (c.rows, b.rows, c.cols));
     assert_eq!(need, have, "(rows, inner, cols) of A, B against C, B, C");
     let [m, depth, n] = [c.rows, a.cols, c.cols];
+    let isa = match isa {
+        // Few rows of A·Bᵀ: eight lanes are enough, and the bits are the same.
+        Isa::Avx512 if b.rs == 1 && m <= 8 && Isa::Avx2.available() => {
+            Isa::Avx2
+        }
+        isa => isa,
+    };
+    // Where a row of B is no row in memory, B has to be transposed, or A and
+    // C: whichever is less work. If A and C, rows become lanes, and none should
+    // be idle.
+    let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
+    let filled = m.is_multiple_of(lanes) && (1..=64).contains(&m);
     let ours = m.saturating_mul(depth.saturating_add(n));
     let theirs = depth.saturating_mul(n);
     ROOM.with_borrow_mut(|room| {
-        // Where a row of B is no row in memory, B has to be transposed, or A
-        // and C: whichever is less work.
-        if b.rs == 1 && (4..=64).contains(&m) && ours < theirs / 4 * 3 {
+        if b.rs == 1 && filled && ours < theirs / 4 * 3 {
             return turned(isa, c, op, a, b, room);
         }
         isa.run(Product { c, op, a, b, panel: &mut room.panel });
@@ -81,21 +91,14 @@ fn turned(
     room: &mut Room,
 ) {
     let [m, depth, n] = [c.rows, a.cols, c.cols];
-    let isa = match isa {
-        // No lane is idle, and the bits are the same.
-        Isa::Avx512 if m <= 8 && Isa::Avx2.available() => Isa::Avx2,
-        isa => isa,
-    };
-    // Whole vectors: columns that are not there are 0.
-    let wide = m.next_multiple_of(8);
     let Room { panel, a: of_a, c: of_c } = room;
-    for ks in parts(depth, PART / wide) {
-        let mut at = mat_mut(&mut of_a[..ks.len() * wide], wide);
+    for ks in parts(depth, PART / m) {
+        let mut at = mat_mut(&mut of_a[..ks.len() * m], m);
         let x = a.block(0..m, ks.clone()).t();
         isa.run(Copy { to: at.reborrow(), x });
-        for js in parts(n, PART / wide) {
+        for js in parts(n, PART / m) {
             let mut c = c.reborrow().block(0..m, js.clone());
-            let mut ct = mat_mut(&mut of_c[..js.len() * wide], wide);
+            let mut ct = mat_mut(&mut of_c[..js.len() * m], m);
             if op == Add {
                 isa.run(Copy { to: ct.reborrow(), x: c.read().t() });
             }
@@ -129,6 +132,7 @@ impl Kernel for Product<'_> {
                 c.data[i * c.rs..][..n].fill(0.0); // a sum of nothing
             }
         }
+        let done = if b.rs == 1 { few_rows(s, &mut c, op, a, b) } else { 0 };
         let wide = const { wide::<S>() * S::W };
         // One row alone needs more vectors to keep the CPU busy.
         let most = if m == 1 { 8 * S::W } else { wide };
@@ -145,7 +149,7 @@ impl Kernel for Product<'_> {
         while k < depth {
             let ks = k..depth.min(k + deep);
             let a = a.block(0..m, ks.clone());
-            let mut j = 0;
+            let mut j = done;
             while j < n {
                 let one = m == 1 && n - j >= most;
                 let wide = if one { most } else { wide };
@@ -178,6 +182,31 @@ impl Kernel for Product<'_> {
 // vectors has a line in `columns`, and each number of rows one in `tiles`. A
 // set with too few registers for a size does not compile it.
 
+/// At most four rows, of as many columns as it returns: B is transposed on its
+/// way to the sums. Enough columns at a time to keep the CPU busy; but where
+/// their numbers are a multiple of 2 KiB apart, a small cache has not the room
+/// for the lines of so many.
+#[inline(always)]
+fn few_rows<S: Simd>(
+    s: S, c: &mut MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+) -> usize {
+    let (m, depth, n) = (c.rows, a.cols, c.cols);
+    let wide = if m == 1 && b.cs % 512 != 0 { 4 * S::W } else { 2 * S::W };
+    let n = n - n % wide;
+    let whole = depth > 0 && depth.is_multiple_of(4) && n > 0;
+    if !(1..=4).contains(&m) || !whole {
+        return 0;
+    }
+    let (c, b) = (c.reborrow().block(0..m, 0..n), b.block(0..depth, 0..n));
+    match m {
+        1 if wide == 4 * S::W => turned_tiles::<S, 1, 4>(s, c, op, a, b),
+        1 => turned_tiles::<S, 1, 2>(s, c, op, a, b),
+        2 => turned_tiles::<S, 2, 2>(s, c, op, a, b),
+        3 => turned_tiles::<S, 3, 2>(s, c, op, a, b),
+        _ => turned_tiles::<S, 4, 2>(s, c, op, a, b),
+    }
+    n
+}
 /// Six rows of full width; keeps the rows of B that it reads.
 #[inline(always)]
 fn keep_tile<S: Simd>(
@@ -254,8 +283,7 @@ fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
     M
 }
 
-/// Sets `to` to the first rows of x. Columns that x does not have become 0, to
-/// the end of a vector.
+/// Sets the columns of `to` that x has to the first rows of x.
 struct Copy<'a> {
     to: MatMut<'a, f32>,
     x: Mat<'a, f32>,
@@ -281,62 +309,19 @@ fn copy<S: Simd>(s: S, to: MatMut<f32>, x: Mat<f32>) {
         }
         return;
     }
-    // The columns are contiguous: W of them at a time are W vectors, and
-    // these, as a square, are transposed.
-    let mut j = 0;
-    while j < cols {
-        let mut i = 0;
-        while i < high {
-            let (to, x) = (&mut to[i * rs + j..], &x.data[i + j * xs..]);
-            let mut v = [s.splat(0.0); 16];
-            // of x: the lanes of a vector, and vectors; of `to` as well
-            let from = [x_rows - i, cols - j].map(|n| n.min(S::W));
-            let into = [wide - j, high - i].map(|n| n.min(S::W));
-            if [from, into] == [[S::W; 2]; 2] {
-                for l in 0..S::W {
-                    v[l] = s.load(&x[l * xs..]);
-                }
-                v = transpose(s, v);
-                for l in 0..S::W {
-                    s.store(&mut to[l * rs..], v[l]);
-                }
-            } else {
-                for l in 0..S::W {
-                    if l < from[1] {
-                        let x = &x[l * xs..][..from[0]];
-                        let full = from[0] == S::W;
-                        v[l] = if full { s.load(x) } else { s.load_part(x) };
-                    }
-                }
-                v = transpose(s, v);
-                for l in 0..S::W {
-                    if l < into[1] {
-                        let to = &mut to[l * rs..][..into[0]];
-                        match into[0] == S::W {
-                            true => s.store(to, v[l]),
-                            false => s.store_part(to, v[l]),
-                        }
-                    }
-                }
+    // The columns are contiguous: W of them at a time, and rows by fours. What
+    // is left over goes number by number.
+    for j in (0..cols).step_by(S::W) {
+        let (x, to) = (x.block(0..high, j..cols.min(j + S::W)), &mut to[j..]);
+        let fours = if x.cols == S::W { high - high % 4 } else { 0 };
+        if fours > 0 {
+            let to = MatMut { data: &mut *to, rows: fours, cols: S::W, rs };
+            turn(s, to, x.block(0..fours, 0..S::W));
+        }
+        for i in fours..high {
+            for l in 0..x.cols {
+                to[i * rs + l] = x.data[i + l * xs];
             }
-            i += S::W;
-        }
-        j += S::W;
-    }
-}
-
-/// The square of the first W vectors, rows and columns exchanged.
-///
-/// Write the place of a number in binary, row before lane. To zip row i with
-/// row i + W/2 moves the first digit to the end; log₂ W such rounds exchange
-/// row and lane.
-#[inline(always)]
-fn transpose<S: Simd>(s: S, mut v: [S::V; 16]) -> [S::V; 16] {
-    for _ in 0..S::W.ilog2() {
-        let from = v;
-        for i in 0..S::W / 2 {
-            (v[2 * i], v[2 * i + 1]) = s.zip(from[i], from[i + S::W / 2]);
         }
     }
-    v
 }

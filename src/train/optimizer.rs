@@ -160,6 +160,9 @@ pub struct Rates {
     /// t, the number of the step, counted from 1.
     pub t: usize,
 }
+/// Numbers of θ that go through [`adamw`] at a time: so many that the two powers
+/// which they share do not count.
+const PASS: usize = 4 * CHUNK;
 /// β₁, the memory of the mean gradient.
 pub const BETA1: f64 = 0.9;
 /// β₂, the memory of the mean square.
@@ -344,13 +347,13 @@ impl<T: Real> AdamW<T> {
     ) {
         let Self { m, v, decay, groups } = self;
         let isa = Isa::current();
-        (p.data.par_chunks_mut(CHUNK))
-            .zip(m.par_chunks_mut(CHUNK))
-            .zip(v.par_chunks_mut(CHUNK))
-            .zip(dp.data.par_chunks(CHUNK))
+        (p.data.par_chunks_mut(PASS))
+            .zip(m.par_chunks_mut(PASS))
+            .zip(v.par_chunks_mut(PASS))
+            .zip(dp.data.par_chunks(PASS))
             .enumerate()
             .for_each(|(i, (((p, m), v), g))| {
-                for (run, group) in groups.within(i * CHUNK, p.len()) {
+                for (run, group) in groups.within(i * PASS, p.len()) {
                     let (p, m) = (&mut p[run.clone()], &mut m[run.clone()]);
                     let (v, g) = (&mut v[run.clone()], &g[run]);
                     let decays = group == Group::Decays;

@@ -42,13 +42,8 @@ impl Simd for Avx2 {
         sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
         pow2(t: __m256) -> __m256 = _mm256_castsi256_ps(
             _mm256_slli_epi32::<23>(_mm256_castps_si256(t)));
-        zip(a, b: __m256) -> (__m256, __m256) = {
-            // `unpack` works in each half by itself
-            let (even, odd) =
-                (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-            (_mm256_permute2f128_ps::<0x20>(even, odd),
-             _mm256_permute2f128_ps::<0x31>(even, odd))
-        };
+        zip(a, b: __m256) -> (__m256, __m256) =
+            (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
         reduce_sum(a: __m256) -> f32 = {
             let high = _mm256_extractf128_ps::<1>(a);
             let a = _mm_add_ps(_mm256_castps256_ps128(a), high);
@@ -79,6 +74,15 @@ impl Simd for Avx2 {
         let (or, there) = (self.splat(or), self.load_part(x));
         // SAFETY: `self` was made after the CPU was asked.
         unsafe { _mm256_blendv_ps(or, there, _mm256_castsi256_ps(mask)) }
+    }
+    #[inline(always)]
+    fn fours(self, [low, high, ..]: [&[f32]; 4]) -> __m256 {
+        let (low, high) = (&low[..4], &high[..4]);
+        // SAFETY: 4 numbers are in each.
+        unsafe {
+            let low = _mm256_castps128_ps256(_mm_loadu_ps(low.as_ptr()));
+            _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(high.as_ptr()))
+        }
     }
     #[inline(always)]
     fn store(self, y: &mut [f32], v: __m256) {

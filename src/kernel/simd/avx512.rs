@@ -36,14 +36,8 @@ impl Simd for Avx512 {
         sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
         pow2(t: __m512) -> __m512 = _mm512_castsi512_ps(
             _mm512_slli_epi32::<23>(_mm512_castps_si512(t)));
-        zip(a, b: __m512) -> (__m512, __m512) = {
-            // lane numbers of a, and of b from 16 on
-            let first = _mm512_setr_epi32(
-                0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
-            (_mm512_permutex2var_ps(a, first, b),
-             _mm512_permutex2var_ps(a, second, b))
-        };
+        zip(a, b: __m512) -> (__m512, __m512) =
+            (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
         reduce_sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
         reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
     }
@@ -63,6 +57,19 @@ impl Simd for Avx512 {
         let (or, mask) = (self.splat(or), mask16(x.len()));
         // SAFETY: the mask leaves out what is not there.
         unsafe { _mm512_mask_loadu_ps(or, mask, x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn fours(self, [a, b, c, d]: [&[f32]; 4]) -> __m512 {
+        let (a, b, c, d) = (&a[..4], &b[..4], &c[..4], &d[..4]);
+        // SAFETY: 4 numbers are in each.
+        unsafe {
+            let (a, b) = (_mm_loadu_ps(a.as_ptr()), _mm_loadu_ps(b.as_ptr()));
+            let (c, d) = (_mm_loadu_ps(c.as_ptr()), _mm_loadu_ps(d.as_ptr()));
+            let v = _mm512_castps128_ps512(a);
+            let v = _mm512_mask_broadcast_f32x4(v, 0xf0, b);
+            let v = _mm512_mask_broadcast_f32x4(v, 0xf00, c);
+            _mm512_mask_broadcast_f32x4(v, 0xf000, d)
+        }
     }
     #[inline(always)]
     fn store(self, y: &mut [f32], v: __m512) {

@@ -16,9 +16,10 @@
 //! - *A buffer has the memory that its length says.* It is made in one place,
 //!   and nobody can change its length. Tests: `buffers_are_aligned` and the
 //!   allocator of `tests/memory.rs`.
-//! - *A tile stays inside its matrices.* `tile` looks at their largest
-//!   indices first. Tests: `all_sizes` and `shapes_of_the_model`, amid NaN and
-//!   guards; `hostile_views`; and a debug build looks at every index again.
+//! - *A tile stays inside its matrices.* `tile`, `turned_tiles` and `turn` look
+//!   at their largest indices first. Tests: `all_sizes`, `shapes_of_the_model`
+//!   and `parts_that_are_laid_out_anew`, amid NaN and guards; `hostile_views`;
+//!   and a debug build looks at every index again.
 //!
 //! With AVX2 and on the portable path, Miri looks at every access for itself
 //! in `tests/simd.rs`; README has the command.

@@ -55,6 +55,10 @@ impl Simd for Neon {
         self.load(&Portable.load_or(&x[..x.len().min(4)], or))
     }
     #[inline(always)]
+    fn fours(self, x: [&[f32]; 4]) -> float32x4_t {
+        self.load(x[0])
+    }
+    #[inline(always)]
     fn store(self, y: &mut [f32], v: float32x4_t) {
         let y = &mut y[..4];
         // SAFETY: 4 numbers are there.

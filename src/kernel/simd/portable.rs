@@ -70,13 +70,17 @@ impl Simd for Portable {
         y[..n].copy_from_slice(&v[..n]);
     }
     #[inline(always)]
+    fn fours(self, [low, high, ..]: [&[f32]; 4]) -> [f32; 8] {
+        let mut v = [0.0; 8];
+        v[..4].copy_from_slice(&low[..4]);
+        v[4..].copy_from_slice(&high[..4]);
+        v
+    }
+    #[inline(always)]
     fn zip(self, a: [f32; 8], b: [f32; 8]) -> ([f32; 8], [f32; 8]) {
-        let mut both = ([0.0; 8], [0.0; 8]);
-        for i in 0..4 {
-            (both.0[2 * i], both.0[2 * i + 1]) = (a[i], b[i]);
-            (both.1[2 * i], both.1[2 * i + 1]) = (a[i + 4], b[i + 4]);
-        }
-        both
+        let [a0, a1, a2, a3, a4, a5, a6, a7] = a;
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = b;
+        ([a0, b0, a1, b1, a4, b4, a5, b5], [a2, b2, a3, b3, a6, b6, a7, b7])
     }
     #[inline(always)]
     fn reduce_sum(self, a: [f32; 8]) -> f32 {

@@ -18,6 +18,13 @@ pub(crate) const fn sums<S: Simd>() -> usize {
     6 * wide::<S>()
 }
 
+/// The largest index into a matrix of rows that are so far apart, of which the
+/// last goes on for `rest` more; it cannot overflow unnoticed.
+#[inline(always)]
+fn last(apart: usize, rows: usize, rest: usize) -> usize {
+    apart.saturating_mul(rows - 1).saturating_add(rest)
+}
+
 /// One tile of the matrix product: M rows of N vectors, in registers while k
 /// runs.  c: [M, n], a: [M, k], b: [k, n]; `FULL` if n = N·W, else n may end
 /// inside the last vector. With `KEEP` it copies B to `keep` on the way.
@@ -43,10 +50,6 @@ pub(crate) fn tile<
     let fits = c.rows == M && a.rows == M && a.cols == deep && c.cols == wide;
     let full = wide > (N - 1) * S::W && wide <= N * S::W && b.cols == wide;
     assert!(fits && full && b.cs == 1 && deep > 0, "tile: shapes");
-    // The largest index into each; it cannot overflow unnoticed.
-    let last = |rs: usize, rows: usize, rest: usize| {
-        rs.saturating_mul(rows - 1).saturating_add(rest)
-    };
     assert!(last(c.rs, M, wide - 1) < c.data.len(), "tile: C");
     assert!(last(a.rs, M, last(a.cs, deep, 0)) < a.data.len(), "tile: A");
     assert!(last(b.rs, deep, wide - 1) < b.data.len(), "tile: B");
@@ -103,4 +106,116 @@ pub(crate) fn tile<
             }
         }
     }
+}
+
+/// Tiles of M rows of N vectors side by side, where the columns of B are
+/// contiguous and not its rows. c: [M, n], a: [M, k], b: [k, n]; n is a multiple
+/// of N·W and k of 4. Each element is the same chain of sums as in [`tile`].
+///
+/// # Panics
+/// If the shapes do not fit, or if a matrix ends outside of its slice.
+#[inline(always)]
+pub(crate) fn turned_tiles<S: Simd, const M: usize, const N: usize>(
+    s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+) {
+    let (deep, wide) = (b.rows, b.cols);
+    let fits = c.rows == M && a.rows == M && a.cols == deep && c.cols == wide;
+    let whole = deep.is_multiple_of(4) && wide.is_multiple_of(N * S::W);
+    let some = deep > 0 && wide > 0;
+    assert!(fits && whole && some && b.rs == 1, "tiles: shapes");
+    assert!(last(c.rs, M, wide - 1) < c.data.len(), "tiles: C");
+    assert!(last(a.rs, M, last(a.cs, deep, 0)) < a.data.len(), "tiles: A");
+    assert!(last(b.cs, wide, deep - 1) < b.data.len(), "tiles: B");
+    for left in (0..wide).step_by(N * S::W) {
+        // the lanes of vector j of a row
+        let lanes = |i: usize, j: usize| {
+            let at = i * c.rs + left + j * S::W;
+            at..at + S::W
+        };
+        let mut sum = [[s.splat(0.0); N]; M];
+        if op == Op::Add {
+            for i in 0..M {
+                for j in 0..N {
+                    // SAFETY: it ends before `last` + 1.
+                    let c = unsafe { c.data.get_unchecked(lanes(i, j)) };
+                    sum[i][j] = s.load(c);
+                }
+            }
+        }
+        for k in (0..deep).step_by(4) {
+            for j in 0..N {
+                let at = (left + j * S::W) * b.cs + k;
+                // SAFETY: k + 3 < deep, and there are W columns from here on.
+                let bk = unsafe { square(s, b.data, at, b.cs) };
+                for i in 0..M {
+                    for l in 0..4 {
+                        let at = i * a.rs + (k + l) * a.cs;
+                        // SAFETY: `last` or before.
+                        let a = *unsafe { a.data.get_unchecked(at) };
+                        sum[i][j] = s.fma(s.splat(a), bk[l], sum[i][j]);
+                    }
+                }
+            }
+        }
+        for i in 0..M {
+            for j in 0..N {
+                // SAFETY: as for a load.
+                let c = unsafe { c.data.get_unchecked_mut(lanes(i, j)) };
+                s.store(c, sum[i][j]);
+            }
+        }
+    }
+}
+
+/// Sets `to` to x, of W columns that are contiguous, and of rows a multiple of
+/// 4.
+///
+/// # Panics
+/// If the shapes do not fit, or if a matrix ends outside of its slice.
+#[inline(always)]
+pub(crate) fn turn<S: Simd>(s: S, to: MatMut<f32>, x: Mat<f32>) {
+    let rows = x.rows;
+    let whole = x.rs == 1 && x.cols == S::W && rows.is_multiple_of(4);
+    let fits = to.rows == rows && to.cols == S::W;
+    assert!(fits && whole && rows > 0, "turn: shapes");
+    assert!(last(to.rs, rows, S::W - 1) < to.data.len(), "turn: to");
+    assert!(last(x.cs, S::W, rows - 1) < x.data.len(), "turn: x");
+    for i in (0..rows).step_by(4) {
+        // SAFETY: i + 3 < rows, and there are W columns.
+        let v = unsafe { square(s, x.data, i, x.cs) };
+        for l in 0..4 {
+            let at = (i + l) * to.rs;
+            // SAFETY: it ends before `last` + 1.
+            let to = unsafe { to.data.get_unchecked_mut(at..at + S::W) };
+            s.store(to, v[l]);
+        }
+    }
+}
+
+/// Four numbers in each of W rows that are `rs` apart, the first from `at` on,
+/// rows and columns exchanged: four vectors.
+///
+/// Row i stands beside the rows i + 4, i + 8, …, each in a four of its own. In
+/// a four, write the place of a number in binary, row before lane. To zip row
+/// i with row i + 2 moves the first digit to the end; two such rounds exchange
+/// row and lane.
+///
+/// # Safety
+/// All these numbers are in x.
+#[inline(always)]
+unsafe fn square<S: Simd>(s: S, x: &[f32], at: usize, rs: usize) -> [S::V; 4] {
+    let four = |row: usize| {
+        let at = at + row % S::W * rs; // a set of fewer lanes looks at fewer
+        // SAFETY: as the caller promises; checked again in a debug build.
+        unsafe { x.get_unchecked(at..at + 4) }
+    };
+    let mut v = [s.splat(0.0); 4];
+    for i in 0..4 {
+        v[i] = s.fours([four(i), four(i + 4), four(i + 8), four(i + 12)]);
+    }
+    for _ in 0..2 {
+        let ((a, b), (c, d)) = (s.zip(v[0], v[2]), s.zip(v[1], v[3]));
+        v = [a, b, c, d];
+    }
+    v
 }

@@ -57,7 +57,13 @@ pub trait Simd: Copy {
     /// ∞ at 128. So large a t has n + 127 as its last bits, and 2ⁿ has it as
     /// its exponent and is otherwise 0: a shift makes the one of the other.
     fn pow2(self, t: Self::V) -> Self::V;
-    /// The lanes of a and b in turn: a₀ b₀ a₁ b₁ …, in two halves.
+    /// The first four numbers of each of the first W/4 of x.
+    ///
+    /// # Panics
+    /// If one has fewer.
+    fn fours(self, x: [&[f32]; 4]) -> Self::V;
+    /// The lanes of a and b in turn, in each four by itself: a₀ b₀ a₁ b₁ of
+    /// the first, of the second, …; and a₂ b₂ a₃ b₃ of each.
     fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// The sum of the lanes, in an order that depends on the set alone.
     fn reduce_sum(self, a: Self::V) -> f32;
