@@ -191,7 +191,8 @@ fn few_rows<S: Simd>(
     s: S, c: &mut MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
 ) -> usize {
     let (m, depth, n) = (c.rows, a.cols, c.cols);
-    let wide = if m == 1 && b.cs % 512 != 0 { 4 * S::W } else { 2 * S::W };
+    let wide =
+        if m == 1 && !b.cs.is_multiple_of(512) { 4 * S::W } else { 2 * S::W };
     let n = n - n % wide;
     let whole = depth > 0 && depth.is_multiple_of(4) && n > 0;
     if !(1..=4).contains(&m) || !whole {
