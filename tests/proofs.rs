@@ -7,8 +7,16 @@
 
 // What several of them need.
 mod again;
+#[path = "figures/csv.rs"]
+#[allow(dead_code, reason = "figures have more")]
+mod csv;
+#[path = "figures/paper.rs"]
+#[allow(dead_code, reason = "figures have more")]
+mod paper;
 mod edit;
 mod wrong;
+#[path = "figures/caught.rs"]
+mod caught;
 
 mod arithmetic;
 mod disk;

@@ -65,19 +65,18 @@ fn all_told(all: &[Series]) -> String {
     all.iter().map(each).collect::<Vec<_>>().join(" ")
 }
 /// Lines of the means above `from`, a bar from the best seed to the worst, and
-/// the lowest mean in numbers, on this side of it, if any. What is more than
-/// `most` above is left out.
+/// the lowest mean of all in numbers, on this side of it, if any. What is more
+/// than `most` above is left out.
 pub(crate) fn draw(
     csv: &mut Csv, x: &str, all: &[Series], from: f64, most: f64, side: &str,
 ) {
     let names: Vec<_> = all.iter().map(|s| s.name).collect();
     csv.row(format!("{x},{}", names.join(",")));
+    let lowest = best(all);
     let (mut rows, mut more) = (vec![], vec![]);
     for (line, series) in all.iter().enumerate() {
         let [before, after] =
             [line, all.len() - 1 - line].map(|n| ",".repeat(n));
-        let lowest = series.points.iter().map(|p| mean(&p.1));
-        let lowest = lowest.fold(f64::INFINITY, f64::min);
         for (x, losses) in &series.points {
             let [low, mean, high] = range(losses).map(|y| y - from);
             if !high.is_finite() || mean > most {
@@ -88,7 +87,7 @@ pub(crate) fn draw(
                 "guide,{x},{low:.4},{x},{:.4},,",
                 high.min(most)
             ));
-            let text = match mean + from == lowest {
+            let text = match range(losses)[1] == lowest {
                 true if !side.is_empty() => format!("{side},{lowest:.3}"),
                 _ => ",".into(),
             };
@@ -162,7 +161,7 @@ pub(crate) fn batch(lab: &mut Lab) -> Result<Csv> {
     let mut csv =
         Csv::chart("sweep-batch", &title, &alt, ["bytes in a batch", ABOVE])
             .with("log", "x");
-    draw(&mut csv, "bytes", &all, best(&all), 1.0, "s");
+    draw(&mut csv, "bytes", &all, best(&all), 1.0, "se");
     Ok(csv)
 }
 

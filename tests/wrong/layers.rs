@@ -23,10 +23,10 @@ pub(crate) enum OfBias {
 }
 impl OfBias {
     pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::Cut, "bias: gradient missing"),
-        (Self::LastRow, "bias: b̄ of the last row alone"),
-        (Self::Mean, "bias: a mean for the sum over rows"),
-        (Self::Set, "bias: = for +="),
+        (Self::Cut, "bias: gradient missing"), // wrong: linear-backward-bias
+        (Self::LastRow, "bias: b̄ of the last row alone"), // wrong: linear-backward-bias
+        (Self::Mean, "bias: a mean for the sum over rows"), // wrong: linear-backward-bias
+        (Self::Set, "bias: = for +="), // wrong: linear-backward-bias
     ];
 }
 /// The library's linear map with a bias; only the gradient of the bias is made
@@ -87,10 +87,10 @@ pub(crate) enum OfL1 {
 }
 impl OfL1 {
     pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::SumFixed, "L1: the sum taken for a constant"),
-        (Self::NoSign, "L1: sign(x) missing"),
-        (Self::AlongX, "L1: ⟨x, ȳ⟩ for ⟨y, ȳ⟩"),
-        (Self::SumLeftOut, "L1: 1/S missing"),
+        (Self::SumFixed, "L1: the sum taken for a constant"), // wrong: l1-normalize-backward
+        (Self::NoSign, "L1: sign(x) missing"), // wrong: l1-normalize-backward
+        (Self::AlongX, "L1: ⟨x, ȳ⟩ for ⟨y, ȳ⟩"), // wrong: l1-normalize-backward
+        (Self::SumLeftOut, "L1: 1/S missing"), // wrong: l1-normalize-backward
     ];
 }
 /// Rows of [`Rows::WIDTH`] numbers, each divided by its sum.

@@ -6,3 +6,4 @@ pub(crate) mod net;
 pub(crate) mod layers;
 pub(crate) mod optimizer;
 pub(crate) mod muon;
+pub(crate) mod judged;

@@ -20,7 +20,7 @@ use moe_by_hand::train::gradient::{Coefficients, Gradient};
 pub(crate) enum Slip {
     EmbeddingSet,
     EmbeddingShift,
-    SumForMean,
+    MeanLost,
     TargetShift,
     HeadStale,
     NormSkipped,
@@ -33,7 +33,7 @@ impl Slip {
     pub(crate) const ALL: [(Self, &'static str); 8] = [
         (EmbeddingSet, "embedding: = for +="), // wrong: embedding-backward
         (EmbeddingShift, "embedding: rows off by one token"), // wrong: embedding-backward
-        (SumForMean, "cross-entropy: 1/N missing"), // wrong: cross-entropy-grad
+        (MeanLost, "cross-entropy: 1/N missing"), // wrong: cross-entropy-grad
         (TargetShift, "cross-entropy: targets off by one"), // wrong: cross-entropy-grad
         (HeadStale, "head: stale activation in W̄"), // wrong: linear-backward-weight
         (NormSkipped, "last norm's backward left out"), // wrong: model-backward
@@ -111,7 +111,7 @@ impl Net {
         let (mut dz, mut du) = (m.head.acts(SHAPE), m.norm.acts(SHAPE));
         let mut dx = vec![T::of(f64::NAN); n * d];
         let rows = T::of(n as f64);
-        let mean = if is(SumForMean) { T::ONE } else { T::ONE / rows };
+        let mean = if is(MeanLost) { T::ONE } else { T::ONE / rows };
         let mut targets = TARGETS;
         if is(TargetShift) {
             targets.rotate_left(1);

@@ -63,6 +63,12 @@ pub(crate) enum Mistake {
     AuxTimesK,
     ZSign,
     ZNoLse,
+    ProductPlain,
+    LseMax,
+    SoftmaxDiagonal,
+    InputTransposed,
+    WeightAgain,
+    LoadMeanLost,
 }
 use Mistake::*;
 
@@ -231,6 +237,11 @@ impl Twin {
         } else {
             linear_backward(&mut g.mix, Set, dp, &g.att, &a.mix, self.wo, p);
         }
+        if is(InputTransposed) {
+            let wo = mat(&p[self.wo], self.wo.cols);
+            let datt = mat(&g.att, self.wo.cols);
+            matmul(mat_mut(&mut g.mix, q), Set, datt, wo);
+        }
         // mix = attention(q, k, v), each head by itself
         g.k.fill(T::ZERO);
         g.v.fill(T::ZERO);
@@ -245,7 +256,9 @@ impl Twin {
             let dmix = at(&g.mix, q).block(rows.clone(), of.clone());
             let (prob, ds) = (&a.prob[part.clone()], &mut g.prob[part]);
             let dv = mat_mut(&mut g.v, kv).block(rows.clone(), to.clone());
-            matmul(dv, op, mat(prob, t).t(), dmix);
+            let prob_t = mat(prob, t);
+            let prob_t = if is(ProductPlain) { prob_t } else { prob_t.t() };
+            matmul(dv, op, prob_t, dmix);
             let v = mat(&a.v, kv).block(rows.clone(), to.clone());
             matmul(mat_mut(ds, t), Set, dmix, v.t());
             if is(MaskShift) {
@@ -301,6 +314,9 @@ impl Twin {
                 let dy = &g.moe[i / self.config.top_k * d..][..d];
                 d_o[s * d..][..d].copy_from_slice(dy);
             }
+        }
+        if is(WeightAgain) {
+            dw.iter_mut().zip(&*a.weight).for_each(|(d, &w)| *d *= w);
         }
         // o = (silu(sorted·w1) ⊙ sorted·w3)·w2, each expert on its rows
         for (&[w1, w3, w2], s) in self.experts.iter().zip(a.start.windows(2)) {
@@ -383,9 +399,28 @@ impl Twin {
                 let others = (0..e).filter(|e| !choice.contains(e));
                 others.for_each(|e| dz[e] += -dot(w, dw) / sum);
             }
-            softmax_backward(dz, prob);
+            if is(LoadMeanLost) {
+                // f for f − Σ f·p in what the balance loss sends
+                let each = dz.iter_mut().zip(&dload);
+                each.for_each(|(d, &l)| *d = *d - l);
+            }
+            if is(SoftmaxDiagonal) {
+                let each = dz.iter_mut().zip(prob);
+                each.for_each(|(d, &p)| *d *= p * (T::ONE - p));
+            } else {
+                softmax_backward(dz, prob);
+            }
+            if is(LoadMeanLost) {
+                let each = dz.iter_mut().zip(prob).zip(&dload);
+                each.for_each(|((d, &p), &l)| *d += p * l);
+            }
             let lse = if is(ZNoLse) { T::ONE } else { a.lse[t] };
-            z_loss_backward(dz, dsquares, lse, prob);
+            if is(LseMax) {
+                // as if the log-sum-exp were the maximum
+                dz[choice[0]] += T::of(2.0) * dsquares * lse;
+            } else {
+                z_loss_backward(dz, dsquares, lse, prob);
+            }
         }
         linear_backward(&mut g.u2, Set, dp, &g.p, &a.u2, self.router, p);
     }

@@ -43,6 +43,7 @@ fn check(root: &Path) -> Result<Vec<Problem>, Error> {
         check.items(equation);
         check.tests(equation);
         check.backward(equation);
+        check.mistakes(equation);
     }
     for source in sources.src() {
         check.marks(source);
@@ -278,6 +279,24 @@ impl Check<'_> {
                 let mut same = same.filter(|o| o.code == e.code);
                 same.any(|o| *id == o.id || self.meant(id, o))
             })
+    }
+
+    /// Each backward has a mistake that a test plants in it, so that the test
+    /// is known to fail.
+    fn mistakes(&mut self, e: &Equation) {
+        if e.kind != Kind::Backward && !e.id.contains("-backward") {
+            return;
+        }
+        let lists = self.sources.files.iter().flat_map(|s| &s.planted);
+        let mut ids = lists.flat_map(|p| &p.ids);
+        if !ids.any(|id| *id == e.id || self.meant(id, e)) {
+            let rule = format!(
+                "has no planted mistake; add one to a list in tests/wrong, \
+                 with `// wrong: {}`, and see it caught",
+                e.id
+            );
+            self.entry(e, &rule);
+        }
     }
 
     /// Each mark is an entry's, in the item that the entry names.

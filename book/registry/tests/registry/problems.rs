@@ -95,6 +95,33 @@ fn code_missing() {
 }
 
 #[test]
+fn mistake_missing() {
+    let says = |id: &str| {
+        format!(
+            "equations.toml: [{id}] has no planted mistake; add one to a list \
+             in tests/wrong, with `// wrong: {id}`, and see it caught"
+        )
+    };
+    let list = "tests/wrong/twin.rs";
+    planted(list, "// wrong: moe-backward", "", &says("moe-backward"));
+    // Of any kind, if it is named like one.
+    let new = "\n[new-backward]\nname = \"New\"\nkind = \"definition\"\n\
+               tex = \"x\"\n";
+    let tree = Tree::clean();
+    tree.append("equations.toml", new);
+    tree.append("book/src/norm.md", "\n{{#eq new-backward}}\n");
+    assert_eq!(tree.problems(), [says("new-backward")]);
+    // A misspelt id is one fault.
+    planted(
+        list,
+        "// wrong: moe-backward",
+        "// wrong: moe-backwards",
+        "tests/wrong/twin.rs:5: wrong: equations.toml has no [moe-backwards]; \
+         nearest is `moe-backward`",
+    );
+}
+
+#[test]
 fn tests_missing() {
     for (id, kind, test) in [
         ("shift", "identity", "tests = [\"tests/gradients.rs::shift\"]\n"),
@@ -651,6 +678,8 @@ fn all_problems_in_order() {
              = [\"tests/file.rs::test\"], the tests that prove it",
             "equations.toml: [new] of kind backward is named by no forward; \
              add backward = \"new\" to its forward",
+            "equations.toml: [new] has no planted mistake; add one to a list \
+             in tests/wrong, with `// wrong: new`, and see it caught",
             "equations.toml: [other] name is empty; say what readers call it",
             "equations.toml: [other] of kind forward has no code; add code = \
              \"src/file.rs::item\", the item that computes it",

@@ -63,12 +63,13 @@ impl Drop for Tree {
     }
 }
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("equations.toml", EQUATIONS),
     ("src/lib.rs", "pub mod nn;\n"),
     ("src/nn/rmsnorm.rs", RMSNORM),
     ("src/nn/moe.rs", MOE),
     ("tests/gradients.rs", GRADIENTS),
+    ("tests/wrong/twin.rs", WRONG),
     ("book/src/SUMMARY.md", "- [Norm](norm.md)\n- [Moe](nn/moe.md)\n"),
     ("book/src/norm.md", NORM_CHAPTER),
     ("book/src/nn/moe.md", MOE_CHAPTER),
@@ -207,6 +208,14 @@ fn shift() {
 }
 
 fn helper() {}
+"#;
+
+const WRONG: &str = r#"
+const MISTAKES: [(Mistake, &str); 3] = [
+    (NoGain, "gain missing"), // wrong: rmsnorm-backward
+    (Sum, "a sum for a mean"), // wrong: rmsnorm-backward
+    (Stale, "stale rows"), // wrong: moe-backward
+];
 "#;
 
 const NORM_CHAPTER: &str = "# Norm
