@@ -97,13 +97,13 @@ pub fn last(root: &Path) -> Measured {
 pub fn measure(root: &Path) -> Result<()> {
     let key = key(root)?;
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let run = ["run", "--quiet", "--release", "--bin", "moe", "--"];
+    let run = ["run", "--quiet", "--bin", "moe", "--"];
     let output = Command::new(cargo)
         .args(run)
         .args(["check", "--json"])
         .current_dir(root)
         .output()
-        .context("cargo run --release --bin moe -- check --json")?;
+        .context("cargo run --bin moe -- check --json")?;
     let text = String::from_utf8(output.stdout)?;
     ensure!(
         !text.trim().is_empty(),
