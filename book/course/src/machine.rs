@@ -311,7 +311,7 @@ impl Machine {
             &["--extern", &submission],
         );
         // a submission without the functions that the cases call
-        Ok(child.map_err(|e| format!("{e:#}")))
+        Ok(child.map_err(|e| called(a, &format!("{e:#}"))))
     }
     /// Warnings of a submission, for `verify`.
     pub(crate) fn warnings(
@@ -450,6 +450,24 @@ pub(crate) fn pristine(a: &Assignment) -> String {
         text += &format!("pub mod {};\n", file.trim_end_matches(".rs"));
     }
     text
+}
+
+/// What the compiler says where a case calls a submission, and how it calls.
+fn called(a: &Assignment, said: &str) -> String {
+    let line = said.lines().find_map(|l| {
+        let (number, rest) = l.split_once("call.rs:")?.1.split_once(':')?;
+        let at = rest.find("error")?;
+        Some((number.parse::<usize>().ok()?, rest[at..].to_string()))
+    });
+    let Some((number, error)) = line else { return said.to_string() };
+    let text = fs::read_to_string(a.folder.join("call.rs"));
+    let text = text.unwrap_or_default();
+    let call = text.lines().nth(number - 1).unwrap_or_default().trim();
+    if call.contains('(') {
+        format!("{error}; a case calls `{call}`")
+    } else {
+        error
+    }
 }
 
 /// Removes what killed graders left behind, after a day.

@@ -84,6 +84,7 @@ const WORDS: &[&str] = &[
     "submission",
     "moe_by_hand",
     "transmute",
+    "dyn",
     "Location",
     "catch_unwind",
 ];
@@ -103,7 +104,7 @@ pub(crate) fn scan(name: &str, text: &str) -> Vec<String> {
         let line = e.span().start().line;
         return vec![format!("{name}:{line}: {e}")];
     }
-    let mut scan = Scan { name, faults: vec![], lifetimes: vec![] };
+    let mut scan = Scan { name, faults: vec![] };
     match text.parse::<TokenStream>() {
         Ok(tokens) => scan.tokens(tokens),
         Err(e) => scan.faults.push(format!("{name}: {e}")),
@@ -120,8 +121,6 @@ pub(crate) fn scan(name: &str, text: &str) -> Vec<String> {
 struct Scan<'a> {
     name: &'a str,
     faults: Vec<String>,
-    /// Those that have a name.
-    lifetimes: Vec<String>,
 }
 impl Scan<'_> {
     fn fault(&mut self, span: proc_macro2::Span, what: &str) {
@@ -208,12 +207,11 @@ impl Scan<'_> {
             self.fault(group.span(), &format!("the attribute `{first}`"));
         }
     }
-    /// A lifetime, or the label of a loop. A known hole of the compiler turns
-    /// any type into any other without `unsafe`; it takes two lifetimes.
+    /// A lifetime, or the label of a loop. Known holes of the compiler turn any
+    /// type into any other without `unsafe`. They take lifetimes with names, or
+    /// `dyn`, and nobody needs these here.
     fn lifetime(&mut self, rest: &[TokenTree]) {
         let [TokenTree::Ident(name), rest @ ..] = rest else { return };
-        let span = name.span();
-        let name = name.to_string().replace("r#", "");
         let label = match rest {
             [colon, TokenTree::Ident(word), ..] if is(colon, ':') => {
                 ["loop", "while", "for"].contains(&&word.to_string()[..])
@@ -221,16 +219,8 @@ impl Scan<'_> {
             [colon, TokenTree::Group(_), ..] => is(colon, ':'),
             _ => false,
         };
-        if label {
-            return;
-        }
-        if name == "static" {
-            self.fault(span, "`'static`");
-        } else if name != "_" && !self.lifetimes.contains(&name) {
-            self.lifetimes.push(name);
-            if self.lifetimes.len() > 1 {
-                self.fault(span, "a second named lifetime");
-            }
+        if !label && name != "_" {
+            self.fault(name.span(), &format!("the lifetime `'{name}`"));
         }
     }
 }
