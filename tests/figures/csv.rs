@@ -62,9 +62,11 @@ impl Csv {
     }
     /// Where it lies.
     pub(crate) fn path(&self) -> PathBuf {
-        let folder =
-            Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("book");
-        folder.join("figures").join(self.name).with_extension("csv")
+        // The package that this file is compiled in may lie below the project.
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let project = |d: &&Path| d.join("equations.toml").exists();
+        let root = here.ancestors().find(project).unwrap_or(here);
+        root.join("book/figures").join(self.name).with_extension("csv")
     }
     pub(crate) fn write(&self, command: &str) -> io::Result<PathBuf> {
         let path = self.path();

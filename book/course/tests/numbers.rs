@@ -9,6 +9,9 @@
 
 // the harness's files name a crate `kit` and their own root
 extern crate self as kit;
+#[path = "../harness/rest.rs"]
+mod rest;
+
 #[path = "../harness/count.rs"]
 mod count;
 #[path = "../harness/dual.rs"]
@@ -20,8 +23,6 @@ mod dual;
     reason = "there it is a crate of its own"
 )]
 mod file;
-#[path = "../harness/rest.rs"]
-mod rest;
 pub use file::Real;
 
 use count::Count;
