@@ -183,7 +183,7 @@ impl<'a> State<'a> {
         let (names, item) = (hole.names(), &hole.item);
         text += &self.reached(hole.milestone);
         text += &format!("next: {names}\n");
-        text += &format!("  chapter     {chapter}\n");
+        text += &format!("  read        {chapter}\n");
         text += &format!("  write it    {file}:{line}, {item}\n");
         text + &self.commands(hole.id())
     }

@@ -46,7 +46,7 @@ pub(crate) fn verify(course: &Course, ids: &[String]) -> Result<bool> {
         cheats(&machine, first, &mut table)?;
     }
     let track = "build".to_string();
-    if course.seed.is_none() && ids.contains(&track) {
+    if course.seed.is_none() && (ids.is_empty() || ids.contains(&track)) {
         println!("\nbuild it yourself");
         rows(&Track::open()?, &mut table)?;
     }
