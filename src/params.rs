@@ -201,14 +201,12 @@ impl Layout {
                 role => {
                     let mut rng = Rng::named(seed, &e.name);
                     let sigma = init.sigma(&e.shape, role, layers);
-                    match T::f32s_mut(values) {
+                    if let Some(values) = T::f32s_mut(values) {
                         // the same numbers, up to rounding
-                        Some(values) => {
-                            let isa = Isa::current();
-                            fill_normal_with(isa, values, &rng, sigma);
-                        }
-                        None => rng.fill_normal(values, sigma),
+                        fill_normal_with(Isa::current(), values, &rng, sigma);
+                        continue;
                     }
+                    rng.fill_normal(values, sigma);
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! with links to code and proof, quoted source, figures, numbers of chapters
 //! and exercises, generated pages.
 
-use crate::chapters::{numbered, set_off_kinds, tally};
+use crate::chapters::{Chapter, numbered, set_off_kinds, tally};
 use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::pages::{code_of, planted_in, proof_of, tests_of};
@@ -12,6 +12,9 @@ use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 use registry::{Call, Target};
+
+/// The page that says how a reader writes what computes an equation.
+const BUILD_IT: &str = "build-it.md";
 
 /// The step that comes before mdbook-katex.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,6 +138,14 @@ impl Facts {
         if let Some(places) = self.places.get(id) {
             let code = code_of(equation, places);
             caption.extend(code.map(|code| format!("code {code}")));
+            let built = |c: &Chapter| c.file == BUILD_IT;
+            if equation.code.is_some() && self.chapters.iter().any(built) {
+                caption.push(format!(
+                    "<a href=\"{}\">write it yourself</a>, \
+                     <code>cargo course hint {id}</code>",
+                    html(BUILD_IT)
+                ));
+            }
             let tests = tests_of(equation, places).join(", ");
             match proof_of(places) {
                 Some(proof) => caption

@@ -1,5 +1,13 @@
-//! `cargo course`: the assignments of the course, and their grader.
+//! `cargo course`: the assignments of the course and their grader, and the
+//! library to build.
 
+mod holes;
+mod cut;
+mod copy;
+mod hints;
+mod next;
+mod table;
+mod rows;
 mod assignment;
 mod scan;
 mod machine;
@@ -14,7 +22,9 @@ mod verify;
 use anyhow::{Context, Result, bail, ensure};
 use assignment::{Assignment, Course, submitted};
 use clap::{Parser, Subcommand};
+use cut::Mode;
 use grade::{Grade, Options, grade};
+use holes::Track;
 use machine::Machine;
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,8 +32,20 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo course build my-moe                      the library, to be written
+  cargo course next                              what to write next, and a verdict
+  cargo course hint softmax-forward 2            the second of three hints
+  cargo course start a01 ~/sink                  an assignment
+  cargo course grade a01 --submission ~/sink     what it is worth";
+
 #[derive(Parser)]
-#[command(name = "cargo course", about = "Assignments, and their grader")]
+#[command(
+    name = "cargo course",
+    about = "The library to build, and assignments with their grader",
+    after_help = EXAMPLES
+)]
 struct Command {
     /// A folder that `new` has made; without it, the assignments of the book
     #[arg(long, global = true)]
@@ -33,6 +55,43 @@ struct Command {
 }
 #[derive(Subcommand)]
 enum Action {
+    /// Makes a copy of the library in which you write what has an equation
+    #[command(after_help = "\
+Example:
+  cargo course build my-moe && cargo course next")]
+    Build {
+        /// A folder that is new or empty
+        folder: PathBuf,
+    },
+    /// Judges what you have written, and says what comes next
+    #[command(after_help = "\
+On a terminal it does so again whenever you save a file.
+
+Examples:
+  cargo course next                 in the copy that was made last
+  cargo course next my-moe --once   once, without waiting for a change")]
+    Next {
+        /// A copy; the one around you, or the one that was made last, if not
+        /// given
+        folder: Option<PathBuf>,
+        /// Does not wait for changes
+        #[arg(long)]
+        once: bool,
+    },
+    /// Runs what a milestone shows
+    #[command(after_help = "\
+Examples:
+  cargo course milestone 3                        the bigram writes
+  cargo course milestone 12 --text my-text.txt    your model, on your text")]
+    Milestone {
+        /// Which one, from 1 to 12
+        n: usize,
+        /// A copy, as for `next`
+        folder: Option<PathBuf>,
+        /// What to read, in place of the project's words
+        #[arg(long)]
+        text: Option<PathBuf>,
+    },
     /// Lists the assignments
     List,
     /// Makes an instructor's folder: a secret seed, and assignments to change
@@ -50,12 +109,17 @@ enum Action {
         #[arg(long)]
         variant: Option<String>,
     },
-    /// Shows a hint
+    /// Shows a hint: for an equation that you write, or for a task
+    #[command(after_help = "\
+Examples:
+  cargo course hint softmax-forward       what to look at
+  cargo course hint softmax-forward 3     the formula
+  cargo course hint a01 2 --level 3       the formula of task 2")]
     Hint {
-        /// Such as a01
-        assignment: String,
-        /// Such as 2
-        task: String,
+        /// An equation such as softmax-forward, or an assignment such as a01
+        of: String,
+        /// Of an equation, the level; of an assignment, the task
+        which: Option<String>,
         /// 1: what to look at; 2: the shape of the step; 3: the formula
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
         level: u8,
@@ -64,7 +128,7 @@ enum Action {
     Grade(Box<Grading>),
     /// Shows that starters, solutions, mutants and cheats get what they should
     Verify {
-        /// Such as a01, or `cheats`; everything, if none is given
+        /// Such as a01, `build` or `cheats`; everything, if none is given
         assignments: Vec<String>,
     },
     /// What a file, read from standard input, names that it may not
@@ -138,6 +202,23 @@ fn act(course: &Course, action: Action) -> Result<ExitCode> {
                 println!("{id}  {title} ({hours} h; variants {variants})");
             }
         }
+        Action::Build { folder } => {
+            let track = Track::open()?;
+            copy::write(&track, &folder, Mode::Cut)?;
+            copy::remember(&track, &folder)?;
+            let (n, said) = (track.holes.len(), folder.display());
+            println!("{said}: the library with {n} holes; then");
+            println!("  cargo course next {said}");
+        }
+        Action::Next { folder, once } => {
+            let good = next::next(&Track::open()?, folder.as_deref(), once)?;
+            return Ok(ExitCode::from(u8::from(!good)));
+        }
+        Action::Milestone { n, folder, text } => {
+            let (folder, text) = (folder.as_deref(), text.as_deref());
+            let good = next::milestone(&Track::open()?, n, folder, text)?;
+            return Ok(ExitCode::from(u8::from(!good)));
+        }
         Action::New { folder } => {
             let seed = RandomState::new().hash_one(&folder);
             Course::make(&folder, seed >> 12)?; // exact in every JSON
@@ -149,18 +230,8 @@ fn act(course: &Course, action: Action) -> Result<ExitCode> {
             let a = course.find(&assignment)?;
             start(course, &a, &folder, variant.as_deref())?;
         }
-        Action::Hint { assignment, task, level } => {
-            let a = course.find(&assignment)?;
-            let found = a.tasks.iter().find(|t| t.id == task);
-            let ids: Vec<_> = a.tasks.iter().map(|t| &t.id[..]).collect();
-            let found = found.with_context(|| {
-                format!("{task}: no task; there are {}", ids.join(", "))
-            })?;
-            println!(
-                "{}: {}",
-                found.title,
-                found.hints[usize::from(level) - 1]
-            );
+        Action::Hint { of, which, level } => {
+            println!("{}", a_hint(course, &of, which.as_deref(), level)?);
         }
         Action::Grade(g) => grading(course, &g)?,
         Action::Verify { assignments } => {
@@ -173,6 +244,30 @@ fn act(course: &Course, action: Action) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A hint for an equation of the library, or for a task of an assignment.
+fn a_hint(
+    course: &Course, of: &str, which: Option<&str>, level: u8,
+) -> Result<String> {
+    let track = Track::open()?;
+    let assignments = course.assignments()?;
+    let Some(a) = assignments.iter().find(|a| a.id == of) else {
+        let level = match which {
+            None => level,
+            Some(which @ ("1" | "2" | "3")) => which.parse()?,
+            Some(other) => bail!("{other}: a hint is 1, 2 or 3"),
+        };
+        return hints::hint(&track, of, level);
+    };
+    let ids: Vec<_> = a.tasks.iter().map(|t| &t.id[..]).collect();
+    let task = which.unwrap_or_default();
+    let found = a.tasks.iter().find(|t| t.id == task);
+    let found = found.with_context(|| {
+        format!("{task}: no task; there are {}", ids.join(", "))
+    })?;
+    let hint = &found.hints[usize::from(level) - 1];
+    Ok(format!("{}: {hint}", found.title))
 }
 
 /// A folder with the starter, and what an editor needs to check it.

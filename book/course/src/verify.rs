@@ -2,8 +2,11 @@
 
 use crate::assignment::{Assignment, Course, Sources, edit, submitted};
 use crate::grade::{Grade, Options, Status, grade, numbers, public};
+use crate::holes::Track;
 use crate::machine::{HARNESS, Machine, plain};
+use crate::rows::rows;
 use crate::scan::exports;
+use crate::table::Table;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -15,22 +18,9 @@ use std::time::Instant;
 /// them on the public cases, which are fewer.
 const SEEDS: [u64; 3] = [3, 20, 1999];
 
-/// What was looked at, and how much of it was not as it should be.
-struct Table {
-    rows: usize,
-    faults: usize,
-}
-impl Table {
-    fn row(&mut self, what: &str, holds: bool, found: &str) {
-        self.rows += 1;
-        self.faults += usize::from(!holds);
-        let mark = if holds { "ok   " } else { "WRONG" };
-        println!("{mark} {what}: {found}");
-    }
-}
-
-/// Verifies the assignments of these names and, by the name `cheats`, the book's
-/// cheats; without names, everything. Whether all is as it should be.
+/// Verifies the assignments of these names, by the name `cheats` the book's cheats,
+/// by `build` the library with holes; without names, everything. Whether all is as
+/// it should be.
 pub(crate) fn verify(course: &Course, ids: &[String]) -> Result<bool> {
     let start = Instant::now();
     let machine = Machine::new()?;
@@ -38,7 +28,8 @@ pub(crate) fn verify(course: &Course, ids: &[String]) -> Result<bool> {
     let all = if ids.is_empty() {
         course.assignments()?
     } else {
-        let ids = ids.iter().filter(|id| *id != "cheats");
+        let others = ["build", "cheats"];
+        let ids = ids.iter().filter(|id| !others.contains(&id.as_str()));
         ids.map(|id| course.find(id)).collect::<Result<_>>()?
     };
     let mut table = Table { rows: 0, faults: 0 };
@@ -57,6 +48,11 @@ pub(crate) fn verify(course: &Course, ids: &[String]) -> Result<bool> {
         damaged(&machine, first, &mut table)?;
         println!("\ncheats: points with the scan, and without it");
         cheats(&machine, first, &mut table)?;
+    }
+    let track = "build".to_string();
+    if course.seed.is_none() && (ids.is_empty() || ids.contains(&track)) {
+        println!("\nbuild it yourself");
+        rows(&Track::open()?, &mut table)?;
     }
     let Table { rows, faults } = table;
     let seconds = start.elapsed().as_secs();
