@@ -102,8 +102,12 @@ fn answers(track: &Track, table: &mut Table) -> Result<()> {
     struct Statements<'a>(&'a str, BTreeSet<String>);
     impl Visit<'_> for Statements<'_> {
         fn visit_stmt(&mut self, stmt: &syn::Stmt) {
-            let tokens = tokens(&self.0[range(stmt)]);
-            if tokens.len() >= SHORT {
+            let range = range(stmt);
+            let tokens = tokens(&self.0[range.clone()]);
+            // what is marked computes an equation, however short it is
+            let line = self.0[range.end..].lines().next().unwrap_or_default();
+            let marked = line.contains("// eq: ") && tokens.len() > 3;
+            if tokens.len() >= SHORT || marked {
                 self.1.insert(tokens.join(" "));
             }
             visit::visit_stmt(self, stmt);
