@@ -405,19 +405,7 @@ fn plain(run: &[&str], width: usize) -> Vec<String> {
     let close = |open: &mut String, out: &mut Vec<String>| {
         let sentences = open.split_inclusive(". ").map(without_formula);
         let said = sentences.collect::<Vec<_>>().join(" ");
-        let mut line = String::new();
-        for word in said.split_whitespace() {
-            if line.chars().count() + word.chars().count() >= width {
-                out.push(std::mem::take(&mut line));
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line += word;
-        }
-        if !line.is_empty() {
-            out.push(line);
-        }
+        out.extend(wrapped(&said, width));
         open.clear();
     };
     for line in run {
@@ -448,6 +436,24 @@ fn plain(run: &[&str], width: usize) -> Vec<String> {
         out.pop();
     }
     out
+}
+/// Words in lines of this width.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![];
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if line.chars().count() + word.chars().count() >= width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
 }
 /// What a sentence says besides: `Sets y` of `Sets y = x·w, row by row`, and
 /// `Row by row`.

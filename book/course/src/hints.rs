@@ -1,7 +1,7 @@
 //! Three hints for each hole: what to look at, by hand; the shape of the step,
 //! from the library's own body; the formula, from its doc and the registry.
 
-use crate::cut::{formula, function, kept, parse, range, tokens};
+use crate::cut::{formula, function, kept, parse, range, tokens, wrapped};
 use crate::holes::{Hole, OURS, Track};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -23,7 +23,8 @@ pub(crate) fn hint(track: &Track, id: &str, level: u8) -> Result<String> {
         1 => {
             let looks = looks()?;
             let look = looks.get(hole.id());
-            look.cloned().with_context(|| format!("hints.toml: no {id}"))
+            let look = look.with_context(|| format!("hints.toml: no {id}"))?;
+            Ok(wrapped(look, 78).join("\n"))
         }
         2 => shape(track, hole),
         _ => {
