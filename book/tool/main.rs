@@ -92,6 +92,7 @@ enum Ask {
 }
 
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -182,6 +182,7 @@ struct Grading {
 }
 
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     let Command { course, action } = Command::parse();
     let done = Course::open(course.as_deref()).and_then(|c| act(&c, action));
     match done {

@@ -1,5 +1,5 @@
 //! What every reader here shares: an error, a file read, a folder walked, and
-//! a guess at what a misspelt name meant.
+//! a guess at what a misspelt name meant; an end without a reader.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -89,4 +89,18 @@ pub fn hint<'a>(
         Some(name) => format!("nearest is `{name}`"),
         None => otherwise.to_string(),
     }
+}
+
+/// From here on a program ends without a word where nobody reads its output any
+/// more, as in `… | head`. `println!` panics there, which looks like a fault.
+pub fn end_with_the_reader() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>();
+        let pipe = "failed printing to stdout: Broken pipe";
+        if said.is_some_and(|s| s.starts_with(pipe)) {
+            std::process::exit(0);
+        }
+        before(panic);
+    }));
 }

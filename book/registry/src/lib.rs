@@ -21,7 +21,7 @@ mod places;
 mod problems;
 
 pub use book::{Call, Directive, Listed, Verb, directives, rewrite, summary};
-pub use error::{Error, files, hint, read};
+pub use error::{Error, end_with_the_reader, files, hint, read};
 pub use places::{Place, Places, places};
 pub use problems::{Problem, problems};
 pub use registry::{Equation, Kind, Registry, Target};
