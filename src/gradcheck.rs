@@ -174,7 +174,9 @@ impl Report {
         for (word, names) in
             [("and", tensors.get(2..)), ("also in", cases.get(1..))]
         {
-            if let Some(names @ [_, ..]) = names {
+            let mut names = names.unwrap_or_default().to_vec();
+            names.retain(|name| !name.is_empty());
+            if !names.is_empty() {
                 lines += &format!("\n  {word} {}", names.join(", "));
             }
         }
