@@ -27,7 +27,8 @@ pub(crate) fn again(test: &str, word: &str, start: &str) -> String {
     command.args(["--exact", test, "--nocapture"]).env("MOE_SIMD", word);
     let out = command.output().expect("it starts");
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "{test} with {word}: {text}");
+    let why = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{test} with {word}: {text}{why}");
     let said = text.lines().find_map(|line| line.strip_prefix(start));
     said.unwrap_or_else(|| panic!("{test} with {word}: {text}")).to_string()
 }
