@@ -44,8 +44,8 @@ pub(crate) const EXP: [f32; 5] = [
 /// 88.73 it is ∞; of NaN it is NaN. It is never subnormal.
 ///
 /// With n = round(x·log₂e) and r = x − n·ln 2: eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2.
-/// The two of 2ⁿ = 2ⁿ⁻¹·2 stands in the polynomial's coefficients, so that
-/// 2ⁿ⁻¹ is a number up to n = 128, as far as eˣ itself. At n = −126 it is 0.
+/// 2ⁿ is 2ⁿ⁻¹·2, and the 2 stands in the polynomial's coefficients, so that
+/// 2ⁿ⁻¹ is an f32 up to n = 128, as far as eˣ itself is. At n = −126 it is 0.
 ///
 /// ```
 /// use moe_by_hand::elementary::exp;
@@ -104,8 +104,8 @@ pub(crate) fn split(x: f32) -> (f32, f32) {
 /// e·ln 2 + ln(1 + f) for a whole e and 1 + f between √½ and √2.
 ///
 /// ln(1 + f) = 2 artanh s with s = f/(2 + f), |s| < 0.1716: the terms after
-/// s⁹ are below 2⁻²⁸ of the sum. 2s is f − s·f, and s·f is f²/2 − s·f²/2:
-/// written so, s, which is rounded twice, meets f² only, and f is exact.
+/// s⁹ are below 2⁻²⁸ of the sum. 2s is f − s·f, and s·f is f²/2 − s·f²/2: in
+/// this form s, which is rounded twice, multiplies f² only, and f is exact.
 #[inline(always)]
 pub(crate) fn ln_of(e: f32, f: f32) -> f32 {
     let s = f / (2.0 + f);

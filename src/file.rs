@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -200,6 +201,29 @@ impl Drop for NewDir {
         }
         for dir in self.parents.iter().rev() {
             let _ = fs::remove_dir(dir);
+        }
+    }
+}
+/// Makes something under the first of these names that nothing has, also if
+/// another program takes some of them meanwhile.
+///
+/// # Errors
+/// The error of `make`, unless the name is taken and there is another one.
+pub fn first_free<T>(
+    names: &mut Peekable<impl Iterator<Item = PathBuf>>,
+    mut make: impl FnMut(&Path) -> Result<T>,
+) -> Result<T> {
+    loop {
+        let name = names.peek().map_or(PathBuf::new(), PathBuf::clone);
+        match make(&name) {
+            Err(e) => {
+                let taken = name.symlink_metadata().is_ok();
+                names.next();
+                if !taken || names.peek().is_none() {
+                    return Err(e);
+                }
+            }
+            made => return made,
         }
     }
 }

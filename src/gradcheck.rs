@@ -174,7 +174,9 @@ impl Report {
         for (word, names) in
             [("and", tensors.get(2..)), ("also in", cases.get(1..))]
         {
-            if let Some(names @ [_, ..]) = names {
+            let mut names = names.unwrap_or_default().to_vec();
+            names.retain(|name| !name.is_empty());
+            if !names.is_empty() {
                 lines += &format!("\n  {word} {}", names.join(", "));
             }
         }
@@ -205,8 +207,8 @@ pub trait Function {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>);
     /// The gradient of each input, given those of the outputs.
     fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>>;
-    /// The cases that forward distinguishes, each with whether it comes upon it
-    /// at `x`. T10 draws inputs until it has seen all of them.
+    /// The cases that forward distinguishes, each with whether it occurs at
+    /// `x`. T10 draws inputs until it has seen all of them.
     fn branches<T: Real>(&self, _: &[Vec<T>]) -> Vec<(&'static str, bool)> {
         vec![]
     }
@@ -600,7 +602,7 @@ fn unequal(
     if !where_ {
         return Some(both);
     }
-    // One half of the elements is wrong by itself, and of these one half, …
+    // One half of the elements is wrong by itself, then one half of that, …
     let mut wrong = 0..u.len();
     let among = |range: Range<usize>| -> Vec<Field> {
         let u = u.iter().enumerate();

@@ -49,15 +49,15 @@ pub trait Layer: Send + Sync {
     }
 
     /// The cases that forward distinguished, such as an expert without a row,
-    /// each with whether it came upon it. A proof draws inputs until it has
+    /// each with whether it occurred. A proof draws inputs until it has
     /// seen each of them.
     fn branches<T: Real>(_: &Self::Acts<T>) -> Vec<(&'static str, bool)> {
         vec![]
     }
 
-    /// The law of exp, ln or √ that backward rests on, if it does on one that
-    /// [`Field`](crate::field::Field) does not have, such as e^{a+b} = e^a·e^b:
-    /// then it has no proof over the field.
+    /// A law of exp, ln or √ that backward rests on and
+    /// [`Field`](crate::field::Field) does not have, such as e^{a+b} = e^a·e^b;
+    /// if there is one, the layer has no proof over the field.
     fn law(&self) -> Option<&'static str> {
         None
     }

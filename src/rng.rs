@@ -5,8 +5,8 @@ use crate::real::Real;
 /// The factor of the generator's step.
 pub(crate) const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 
-/// What a state gives out. Its low bits are poor: fold it, and turn it by
-/// what its five highest bits say.
+/// The output that belongs to a state. A state's low bits are poor: fold it,
+/// and rotate it by the number in its five highest bits.
 #[inline(always)]
 pub(crate) fn permute(s: u64) -> u32 {
     (((s >> 18 ^ s) >> 27) as u32).rotate_right((s >> 59) as u32)

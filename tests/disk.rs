@@ -4,7 +4,7 @@
 
 use crate::edit::Dir;
 use moe_by_hand::error::Result;
-use moe_by_hand::file::{Lock, NewDir, remove_parts, write_atomic};
+use moe_by_hand::file::{Lock, NewDir, first_free, remove_parts, write_atomic};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
@@ -155,6 +155,40 @@ fn a_name_is_given_once() {
         assert_eq!(names(&dir), wins, "whole, and the winner's");
     }
     assert_eq!(names(&home.0).len(), 20, "nothing is left beside");
+}
+
+/// Others may take a name at any moment: before it is asked for, after it was
+/// chosen, and while its directory is being filled.
+#[test]
+fn a_name_that_another_takes_meanwhile_is_passed_over() {
+    let home = Dir::new();
+    let take = |name: &Path| fs::create_dir(name).unwrap();
+    let all = (0..6).map(|n| home.0.join(n.to_string()));
+    let mut names = all.clone().peekable();
+    take(&home.0.join("0"));
+    let mut wanted = vec![];
+    let mut new = first_free(&mut names, |name| {
+        wanted.push(name.to_path_buf());
+        if wanted.len() == 2 {
+            take(name);
+        }
+        NewDir::beside(name)
+    })
+    .unwrap();
+    take(&home.0.join("2"));
+    let mut publish = |name: &Path| new.publish(name);
+    first_free(&mut names, &mut publish).unwrap();
+    assert_eq!(names.next(), all.clone().nth(3));
+    assert!(home.0.join("3").is_dir());
+    // The last name's error, and one that is not about the name.
+    let mut last = all.clone().take(3).peekable();
+    let error = first_free(&mut last, NewDir::beside).unwrap_err();
+    assert!(error.to_string().contains("2, but that exists"), "{error}");
+    fs::write(home.0.join("plain"), "").unwrap();
+    let mut below =
+        (0..9).map(|n| home.0.join(format!("plain/{n}"))).peekable();
+    assert!(first_free(&mut below, NewDir::beside).is_err());
+    assert_eq!(below.next(), Some(home.0.join("plain/1")));
 }
 
 #[test]

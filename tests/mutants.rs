@@ -119,6 +119,20 @@ fn a_failure_says_what_it_usually_means() {
     says(steep, "x", "the difference is inexact, choose another seed");
 }
 
+#[test]
+fn a_failing_report_lists_the_other_tensors_and_cases_that_have_a_name() {
+    let all = ["whole: a", "b", "parts: a", "whole: c", "d", "parts: e"];
+    let report = all
+        .iter()
+        .fold(Report::default(), |report, what| report.with(what, 2.0, 1.0));
+    let said = report.broken();
+    let rest: Vec<_> = said.lines().rev().take(2).collect();
+    assert_eq!(rest, ["  also in parts", "  and c, d, e"], "{said}");
+    let said = Report::default().with("whole: a", 2.0, 1.0);
+    let said = said.with("b", 2.0, 1.0).broken();
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
 // `cargo mutants` ------------------------------------------------------------
 
 /// A mutant that computes the same.

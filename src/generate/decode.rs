@@ -221,7 +221,7 @@ pub enum Stop {
 /// made, or the context is full.
 ///
 /// The last token may be chosen from a full context, since it is not fed back:
-/// behind n tokens there is room for context − n + 1 more.
+/// after n tokens there is room for context − n + 1 more.
 ///
 /// # Errors
 /// If the prompt is empty, or longer than the context, or has a token that

@@ -84,7 +84,7 @@ pub fn sample_top_k(p: &mut [f64], order: &[usize], k: usize) {
 /// `mass`, and one token at least.  p, order: [v], order from [`rank`]
 ///
 /// pᵢ ← pᵢ / Σⱼ pⱼ for i and j in the smallest descending prefix with
-/// Σⱼ pⱼ ≥ p*, else 0. Source: Holtzman et al. 2020, eq. 2 and 3.
+/// Σⱼ pⱼ ≥ `mass`, else 0. Source: Holtzman et al. 2020, eq. 2 and 3.
 ///
 /// # Panics
 /// If nothing is left.

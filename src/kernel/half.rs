@@ -40,8 +40,8 @@ fn widen_f16(x: u16) -> f32 {
     };
     f32::from_bits(sign | size)
 }
-/// [`F16::from_f32`]. The last bit of ½ is worth 2⁻²⁴, as that of a subnormal
-/// number: so ½ + x is rounded to where x shall be.
+/// [`F16::from_f32`]. The last bit of ½ is worth 2⁻²⁴, as is the last bit
+/// of a subnormal number, so the sum ½ + x is rounded where x has to be.
 #[inline(always)]
 fn narrow_f16(x: f32) -> u16 {
     let (sign, u) = (x.to_bits() >> 31 << 15, x.to_bits() & 0x7fff_ffff);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 ///
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
 /// query, O = P·V. The g heads of one position are neighboring rows. There
-/// may be s − t earlier keys than queries: the cache of a decoder.
+/// may be s − t keys before the first query: the cache of a decoder.
 /// Source: Vaswani et al. 2017, eq. 1.
 ///
 /// # Panics

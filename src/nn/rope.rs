@@ -35,7 +35,7 @@ impl Rope {
     /// Angles m·ωᵢ with ωᵢ = b^{−2i/d} for the positions m below `time`.
     ///
     /// The angles of position 16q + r are those of 16q turned by those of r, so
-    /// that few positions need a sine: sines were a seventh of scenario
+    /// that few positions need a sine: sines took a seventh of the benchmark
     /// `dispatch_cold`. Source: Su et al. 2021, eq. 15.
     pub fn new(head: usize, time: usize, base: f64) -> Self {
         let omega = |i: usize| {

@@ -61,7 +61,7 @@ pub struct State {
     /// What weights, activations and gradients are stored in; θ here is f32.
     #[serde(default = "f32")]
     pub precision: String,
-    /// How far a loss scale has got that the run finds by itself.
+    /// The state of a loss scale that the run finds by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaler: Option<Scaler>,
     /// What `metrics.jsonl` holds.

@@ -153,8 +153,8 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
     pub fn grads(&self) -> &ParamGrads<T> {
         &self.shards[0].dp
     }
-    /// The losses of one batch: forward on all shards, and what must be known
-    /// of the whole batch before any backward, each expert's share.
+    /// The losses of one batch. Runs forward on all shards, and adds up what
+    /// any backward needs to know of the whole batch: each expert's share.
     #[track_caller]
     pub fn losses(
         &mut self, m: &Model<B>, p: &Params<T>, b: Batch,
@@ -221,9 +221,9 @@ impl<T: Real, B: Layer, L: Loss> Gradient<T, B, L> {
             m.backward(p, tokens, &mut s.a, &mut s.g, &mut s.dp);
         });
     }
-    /// The losses of a batch and their gradient: both the mean over the
-    /// micro-batches, of the shape that this was made for, that `b` consists
-    /// of.
+    /// The losses of a batch and their gradient, both as means over its
+    /// micro-batches. `b` is one or several of them, each of the shape that
+    /// this was made for.
     ///
     /// The gradient of the cross-entropy is that of one large batch. Each
     /// micro-batch has a balance loss of its own, since it has shares of its

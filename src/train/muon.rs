@@ -85,7 +85,7 @@ impl<T: Real> Scratch<T> {
 /// ```
 /// use moe_by_hand::train::muon::{Scratch, newton_schulz};
 /// let mut s = Scratch::new(4, 2);
-/// // A rotation by 30°, stretched by 10 and 1 before: singular values 10, 1.
+/// // Stretched by 10 and 1, then turned by 30°: singular values 10 and 1.
 /// let (cos, sin) = (0.75f64.sqrt(), 0.5);
 /// let mut x = [10.0 * cos, -sin, 10.0 * sin, cos];
 /// newton_schulz(&mut x, 2, &mut s);
@@ -119,8 +119,8 @@ pub fn newton_schulz<T: Real>(x: &mut [T], cols: usize, s: &mut Scratch<T>) {
     }
 }
 
-/// Sets θ: one step of Muon for one matrix, along what [`momentum`] set u to;
-/// overwrites u.  θ, u: [rows, cols]
+/// Sets θ: one step of Muon for one matrix, along the u that [`momentum`] has
+/// set; overwrites u.  θ, u: [rows, cols]
 ///
 /// θ ← θ − ηλθ − η·√max(1, cols/rows)·O, O the orthogonalized u. Because of
 /// the root, a map to more numbers than it reads moves each of them as far as

@@ -204,7 +204,7 @@ impl Default for Scaler {
     }
 }
 impl Scaler {
-    /// After a step; whether all of its gradient was finite.
+    /// Call it after each step, with whether all of its gradient was finite.
     pub fn update(&mut self, finite: bool) {
         self.clean = if finite { self.clean + 1 } else { 0 };
         self.skipped += usize::from(!finite);

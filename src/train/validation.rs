@@ -80,8 +80,8 @@ impl<B: Layer, T: Real> Validation<B, T> {
     /// Mean cross-entropy, in nats for each byte.  text: [n]
     ///
     /// Every window begins at position 0, and nothing is carried over. From
-    /// time to time `go_on` is told how many windows are done; when it says
-    /// no, nothing is measured.
+    /// time to time `go_on` is told how many windows are done; if it says no,
+    /// the result is `None`.
     ///
     /// # Panics
     /// If the text has no more bytes than one window.

@@ -8,7 +8,7 @@ use crate::watch::Watch;
 use moe_by_hand::block::Block;
 use moe_by_hand::config::Config;
 use moe_by_hand::error::{Error, Result, plain, rule};
-use moe_by_hand::file::{Lock, NewDir, remove_parts, write_atomic};
+use moe_by_hand::file::{Lock, NewDir, first_free, remove_parts, write_atomic};
 use moe_by_hand::generate::{Decoder, Sampler, generate};
 use moe_by_hand::half::{Bf16, F16};
 use moe_by_hand::kernel::simd::Isa;
@@ -280,11 +280,10 @@ impl Run {
     /// A new one, under the first of these names that is free. It appears with
     /// its settings in it, and locked.
     fn begin<T: Stored>(
-        mut dirs: impl Iterator<Item = PathBuf>, t: &Trainer<T>,
+        dirs: impl Iterator<Item = PathBuf>, t: &Trainer<T>,
     ) -> Result<Self> {
-        let mut next = || dirs.next().expect("the names do not end");
-        let mut dir = next();
-        let mut new = NewDir::beside(&dir)?;
+        let mut dirs = dirs.peekable();
+        let mut new = first_free(&mut dirs, NewDir::beside)?;
         let mut lock = Lock::take(&new.path().join(LOCK))?;
         lock.sign()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -292,14 +291,8 @@ impl Run {
         let json = State { begun, ..t.state() }.to_json();
         let file = new.path().join(checkpoint::RUN);
         write_atomic(&file, |w| w.write_all(json.as_bytes()))?;
-        while let Err(e) = new.publish(&dir) {
-            let taken = dir.symlink_metadata().is_ok();
-            let another = next();
-            if !taken || another == dir {
-                return Err(e);
-            }
-            dir = another;
-        }
+        let publish = |dir: &Path| Ok((new.publish(dir)?, dir.into()).1);
+        let dir = first_free(&mut dirs, publish)?;
         Ok(Self { dir, _lock: lock, new: Some(new), saved: false })
     }
     /// The checkpoint first: it refuses numbers that are not finite, and what
@@ -525,10 +518,9 @@ impl Args {
     /// free name.
     fn dirs(&self) -> impl Iterator<Item = PathBuf> {
         let first = last_run(self.name()) + 1;
-        (first..).map(|n| match &self.out {
-            Some(out) => out.clone(),
-            None => run_dir(self.name(), n),
-        })
+        let next = (first..).map(|n| run_dir(self.name(), n));
+        let choice = if self.out.is_some() { 0 } else { usize::MAX };
+        self.out.clone().into_iter().chain(next.take(choice))
     }
     /// What a run is called that is given no name.
     fn name(&self) -> &str {

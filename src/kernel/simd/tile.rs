@@ -29,9 +29,9 @@ fn last(apart: usize, rows: usize, rest: usize) -> usize {
 /// runs.  c: [M, n], a: [M, k], b: [k, n]; `FULL` if n = N·W, else n may end
 /// inside the last vector. With `KEEP` it copies B to `keep` on the way.
 ///
-/// It stands here and not beside its caller because it looks at the bounds
-/// once, and then no more: a look at each number costs AVX-512 a tenth of the
-/// speed, AVX2 a quarter.
+/// It stands here and not beside its caller because it checks the bounds once,
+/// before the loop: a check for each number costs AVX-512 a tenth of the speed,
+/// and AVX2 a quarter.
 ///
 /// # Panics
 /// If the shapes do not fit, or if a matrix ends outside of its slice, or if
