@@ -31,6 +31,7 @@ fn target() -> PathBuf {
 }
 
 fn main() {
+    registry::end_with_the_reader();
     let args: Vec<String> = env::args().collect();
     if let Some(at) = args.iter().position(|a| a == measure::CHILD) {
         let all = list::all();

@@ -6,7 +6,7 @@
 //! to edit that one file.
 
 use crate::markdown::prose;
-use crate::quote;
+use crate::quote::{self, Quote};
 use anyhow::{Context, Result};
 use regex::Regex;
 use registry::{Listed, Source, Sources, Target};
@@ -208,8 +208,8 @@ impl Tally {
 }
 
 /// The lines of quoted code that are not folded.
-fn shown(code: &str) -> usize {
-    let parts = quote::parts(code, false).into_iter();
+fn shown(code: &str, how: Quote) -> usize {
+    let parts = quote::parts(code, how).into_iter();
     parts.filter(|p| p.folded.is_none()).map(|p| p.lines.len()).sum()
 }
 
@@ -223,7 +223,10 @@ pub fn tally(chapter: &Chapter, sources: &Sources) -> Tally {
             "code" => {
                 let target = call.argument.parse::<Target>().ok();
                 let item = target.as_ref().and_then(|t| sources.find(t).ok());
-                lines += item.map_or(0, |(s, i)| shown(&s.text_of(i)));
+                lines += item.map_or(0, |(s, i)| {
+                    let how = Quote::new(&s.file, chapter.slug());
+                    shown(&s.text_of(i), how)
+                });
             }
             _ => {}
         }

@@ -6,8 +6,9 @@ use crate::chapters::{Chapter, numbered, set_off_kinds, tally};
 use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::pages::{code_of, planted_in, proof_of, tests_of};
+use crate::quote::{self, Quote};
 use crate::text::{all_well, escape, html, page_of};
-use crate::{columns, figures, guard, ladder, pages, quote, rules, typeset};
+use crate::{columns, figures, guard, ladder, pages, rules, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -104,7 +105,7 @@ impl Facts {
             "chapter" => self.chapter("Chapter ", argument)?,
             "number" => self.chapter("", argument)?,
             "exercise" => self.exercise(argument, of)?,
-            "code" => self.code(argument)?,
+            "code" => self.code(argument, of)?,
             "figure" => figures::figure(&self.root, argument)?,
             "ladder" => ladder::ladder(&self.root, argument)?,
             "equation-map" => pages::equation_map(self),
@@ -188,17 +189,20 @@ impl Facts {
     }
 
     /// `{{#code file.rs::item}}`
-    fn code(&self, argument: &str) -> Result<String> {
+    fn code(&self, argument: &str, of: Option<u32>) -> Result<String> {
         let target: Target = argument.parse()?;
         let (source, item) = self.sources.find(&target)?;
         let (file, first) = (&source.file, item.first);
+        let here = |c: &&Chapter| c.number.is_some() && c.number == of;
+        let here = self.chapters.iter().find(here);
+        let how = Quote::new(file, here.map_or("", Chapter::slug));
         let text = source.text_of(item);
         let mut out = format!(
             "\n<p class=\"source\"><a href=\"{}\">{file}:{first}</a></p>\n\n\
              <div class=\"quoted\">\n\n",
             page_of(file, first)
         );
-        for part in quote::parts(&text, file.starts_with("tests/")) {
+        for part in quote::parts(&text, how) {
             let (count, lines) = (part.lines.len(), part.lines.join("\n"));
             let code = format!("`````rs\n{lines}\n`````\n\n");
             out += &match part.folded {

@@ -154,6 +154,10 @@ fn header(text: &str) -> Result<(BTreeMap<&str, &str>, &str)> {
             needed.join(", ")
         );
     }
+    ensure!(
+        !keys["title"].ends_with('.'),
+        "`# title: …` ends with a dot, and the caption adds one; take it away"
+    );
     Ok((keys, data))
 }
 

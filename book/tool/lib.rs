@@ -13,7 +13,8 @@
 //! 6. `terms`: what each chapter introduces, and that none uses it before;
 //!    `symbols`: what each letter means;
 //! 7. `formula`: formulas are marked for mdbook-katex;
-//! 8. `rules`: whatever breaks one, in chapters, equations and sources;
+//! 8. `commands`: what texts tell to type; `rules`: whatever breaks one, in
+//!    chapters, equations and sources;
 //! 9. `facts`: all that pages are made of;
 //! 10. `guard`: what mdbook-katex made of the formulas, and nothing else;
 //! 11. `pages`: the generated pages: map, notation, indexes;
@@ -46,6 +47,7 @@ pub mod chapters;
 pub mod terms;
 mod symbols;
 mod formula;
+mod commands;
 pub mod rules;
 pub mod facts;
 pub mod guard;

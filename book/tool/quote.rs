@@ -12,15 +12,35 @@ pub(crate) struct Part<'a> {
 
 const COMMENT: &str = "documentation";
 const GATE: &str = "checks and other number types";
+/// How what sends other types of numbers elsewhere begins.
+const OTHERS: &[&str] = &["twin!(", "if T::STORED {"];
 /// A comment of so many lines is short enough to stay.
 const SHORT: usize = 2;
 
-/// The parts of an item; of a test, whose assertions are its point, comments
-/// alone are folded.
-pub(crate) fn parts<'a>(text: &'a str, of_tests: bool) -> Vec<Part<'a>> {
+/// The chapter that explains how kernels take other types of numbers.
+const EXPLAINS: &str = "half";
+
+/// Which lines of an item the chapter of this name folds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quote {
+    /// Not of a test, whose assertions are its point.
+    checks: bool,
+    /// Not where they are explained.
+    others: bool,
+}
+impl Quote {
+    /// An item of this file in this chapter.
+    pub(crate) fn new(file: &str, chapter: &str) -> Self {
+        let checks = !file.starts_with("tests/");
+        Self { checks, others: chapter != EXPLAINS }
+    }
+}
+
+/// The parts of an item.
+pub(crate) fn parts(text: &str, how: Quote) -> Vec<Part<'_>> {
     let lines: Vec<&str> = text.lines().collect();
     let mut folds = comments(&lines);
-    gates(&lines, of_tests, &mut folds);
+    gates(&lines, how, &mut folds);
     let mut parts: Vec<Part> = Vec::new();
     for (line, folded) in lines.into_iter().zip(folds) {
         match parts.last_mut() {
@@ -58,7 +78,7 @@ fn comments(lines: &[&str]) -> Vec<Fold> {
 
 /// What comes before the formula: lengths are compared, and numbers of other
 /// types go elsewhere.
-fn gates(lines: &[&str], of_tests: bool, folds: &mut [Fold]) {
+fn gates(lines: &[&str], how: Quote, folds: &mut [Fold]) {
     let begins = |at: usize, marks: &[&str]| {
         marks.iter().any(|m| lines[at].trim_start().starts_with(m))
     };
@@ -72,9 +92,9 @@ fn gates(lines: &[&str], of_tests: bool, folds: &mut [Fold]) {
             continue;
         }
         let end = statement(lines, at);
-        let gate = begins(at, &["twin!(", "if is_stored::<T>()"]);
+        let gate = how.others && begins(at, OTHERS);
         let assert = begins(at, &["assert!(", "assert_eq!("]);
-        if gate || assert && beginning && !of_tests {
+        if gate || assert && beginning && how.checks {
             folds[at..end].fill(Some(GATE));
         } else if begins(at, &["let "]) && beginning {
             names.push(at..end);
@@ -137,7 +157,10 @@ fn statement(lines: &[&str], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMMENT, GATE, parts};
+    use super::{COMMENT, GATE, OTHERS, Quote, parts};
+
+    const CODE: Quote = Quote { checks: true, others: true };
+    const TEST: Quote = Quote { checks: false, others: true };
 
     const KERNEL: &str = "\
 /// Sets y.
@@ -150,7 +173,7 @@ pub fn copy<T: Real>(
     let d = x.len();
     let lens = [y.len(); 2];
     assert_eq!(lens, [x.len(); 2]);
-    if is_stored::<T>() {
+    if T::STORED {
         return in_wide(d, [y], [x], |_, [y], [x]| {
             copy(y, x);
         });
@@ -164,7 +187,7 @@ pub fn copy<T: Real>(
 
     #[test]
     fn a_kernel_shows_its_formula() {
-        let parts = parts(KERNEL, false);
+        let parts = parts(KERNEL, CODE);
         let folded: Vec<_> = parts.iter().map(|p| p.folded).collect();
         assert_eq!(folded, [Some(COMMENT), None, Some(GATE), None]);
         let shown: Vec<&str> = parts
@@ -179,11 +202,32 @@ pub fn copy<T: Real>(
     }
 
     #[test]
+    fn where_other_numbers_are_explained_they_are_shown() {
+        let how = Quote::new("src/nn/copy.rs", "half");
+        let parts = parts(KERNEL, how);
+        let shown = parts.iter().filter(|p| p.folded.is_none());
+        let shown: Vec<&str> =
+            shown.flat_map(|p| p.lines.iter().map(|l| l.trim())).collect();
+        assert!(shown.contains(&"if T::STORED {"), "{shown:?}");
+        assert!(!shown.contains(&"/// Sets y."), "{shown:?}");
+    }
+
+    /// What is looked for is what the library's kernels say.
+    #[test]
+    fn the_library_has_what_is_folded() {
+        let kernels = include_str!("../../src/nn/rmsnorm.rs");
+        for begins in OTHERS {
+            let has = |l: &str| l.trim_start().starts_with(begins);
+            assert!(kernels.lines().any(has), "no kernel has `{begins}`");
+        }
+    }
+
+    #[test]
     fn what_is_short_or_asserts_in_a_test_stays() {
         let text = "/// One.\n/// Two.\nfn f(x: u8) {\n    assert!(x > 1);\n    g();\n}";
-        assert_eq!(parts(text, false).len(), 1);
+        assert_eq!(parts(text, CODE).len(), 1);
         let text = "fn f(x: u8) {\n    assert!(x > 1);\n    assert!(x < 9);\n}";
-        assert_eq!(parts(text, false).len(), 3);
-        assert_eq!(parts(text, true).len(), 1);
+        assert_eq!(parts(text, CODE).len(), 3);
+        assert_eq!(parts(text, TEST).len(), 1);
     }
 }

@@ -5,7 +5,7 @@ use crate::chapters::{
     too_few,
 };
 use crate::markdown::{cells, line_of, options};
-use crate::{figures, ladder, symbols, terms};
+use crate::{commands, figures, ladder, symbols, terms};
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use regex::Regex;
@@ -97,6 +97,7 @@ fn of_chapters(root: &Path) -> Result<Vec<String>> {
     faults.extend(symbols::faults(root, &chapters)?);
     faults.extend(without_code(root));
     faults.extend(terms::faults(root)?);
+    faults.extend(commands::faults(root)?);
     Ok(faults)
 }
 

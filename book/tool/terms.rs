@@ -7,6 +7,7 @@
 
 use crate::chapters::{Chapter, Mark, chapters, marks};
 use crate::markdown::{line_of, options};
+use crate::quote::{self, Quote};
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use regex::Regex;
@@ -331,8 +332,11 @@ fn page(
                 let target = argument.parse::<Target>().ok();
                 let found = target.as_ref().and_then(|t| sources.find(t).ok());
                 if let Some((source, item)) = found {
-                    let lines = source.text.lines().skip(item.first - 1);
-                    let lines = lines.take(item.last + 1 - item.first);
+                    let text = source.text_of(item);
+                    let how = Quote::new(&source.file, chapter.slug());
+                    let parts = quote::parts(&text, how).into_iter();
+                    let open = parts.filter(|p| p.folded.is_none());
+                    let lines = open.flat_map(|p| p.lines);
                     let code: Vec<_> = lines.filter(|l| !comment(l)).collect();
                     let code = format!("{} {}", item.path, code.join(" "));
                     pieces.push(piece(Kind::Code, line, &code));

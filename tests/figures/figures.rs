@@ -143,6 +143,7 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

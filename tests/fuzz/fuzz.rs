@@ -23,6 +23,7 @@ struct Args {
 }
 
 fn main() {
+    registry::end_with_the_reader();
     let Args { seconds, seed } = Args::parse();
     let (begun, all) = (Instant::now(), readers());
     let mut counts = vec![(0, 0); all.len()];

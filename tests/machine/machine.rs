@@ -58,6 +58,7 @@ impl What {
     }
 }
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     let args = Args::parse();
     for what in args.what {
         let csv = match what {

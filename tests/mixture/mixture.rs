@@ -338,6 +338,7 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     let args = Args::parse();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     match pool.unwrap().install(|| run(&args)) {

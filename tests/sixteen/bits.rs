@@ -1,6 +1,7 @@
 //! Chapter: half. The vector forms of the conversions against the plain ones,
 //! over all 2³² f32s, on every instruction set that this CPU has.
 
+use clap::Parser;
 use moe_by_hand::half::{Bf16, F16};
 use moe_by_hand::kernel::simd::Isa;
 use rayon::prelude::*;
@@ -31,7 +32,14 @@ macro_rules! differ {
         differ
     }};
 }
+/// Compare the conversions of all f32s to 16 bits, and back, with their plain
+/// forms.
+#[derive(Parser)]
+struct Args {}
+
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
+    let Args {} = Args::parse();
     let sets: Vec<String> = Isa::here().map(|isa| isa.to_string()).collect();
     let chunks = || (0..u32::MAX / CHUNK + 1).into_par_iter();
     let both = [

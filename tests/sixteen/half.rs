@@ -88,6 +88,7 @@ fn gradient<T: Real<Wide = f32>>(
 }
 
 fn main() -> Result<()> {
+    registry::end_with_the_reader();
     let args = Args::parse();
     let options = Options {
         steps: args.steps,

@@ -46,6 +46,7 @@ enum What {
 }
 
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     let Args { what, tries, seed, moe } = Args::parse();
     // target/release/examples/stress and target/release/moe
     let here = std::env::current_exe().unwrap();

@@ -130,7 +130,7 @@ pub(crate) fn rate(lab: &mut Lab) -> Result<Csv> {
     rates(lab, "sweep-rate", "AdamW", Rule::AdamW, &at)
 }
 pub(crate) fn momentum(lab: &mut Lab) -> Result<Csv> {
-    let at = [0.1, 0.3, 1.0, 3.0];
+    let at = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
     let words = "descent with momentum";
     rates(lab, "sweep-momentum", words, Rule::Momentum, &at)
 }

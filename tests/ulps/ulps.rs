@@ -145,6 +145,7 @@ fn near_quarters() -> [f32; 2] {
 }
 
 fn main() {
+    registry::end_with_the_reader();
     let args = Args::parse();
     if args.time {
         return speed::print();

@@ -67,6 +67,7 @@ fn run(args: Args) -> Result<()> {
     Ok(())
 }
 fn main() -> ExitCode {
+    registry::end_with_the_reader();
     let args = Args::parse();
     // 0 is rayon's own word for one per core.
     let threads = args.threads.unwrap_or(0);

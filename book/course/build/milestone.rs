@@ -453,6 +453,9 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(|l| format!(" ({l})"));
         let words = words_of(info);
+        if words.starts_with("failed printing to stdout: Broken pipe") {
+            std::process::exit(0); // nobody reads it any more
+        }
         eprintln!("error: {words}{}", place.unwrap_or_default());
     }));
     let mut arguments = std::env::args().skip(1);

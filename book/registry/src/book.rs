@@ -197,7 +197,7 @@ fn in_line(
 
 /// The ticks or tildes that open or close fenced code, also in a list or a
 /// quotation, and what follows them.
-fn fence(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn fence(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_start_matches(|c: char| {
         c.is_ascii_digit() || " \t>-*+.".contains(c)
     });
@@ -209,7 +209,7 @@ fn fence(line: &str) -> Option<(&str, &str)> {
 }
 
 /// What follows the first run of exactly so many ticks.
-fn after_ticks(mut text: &str, ticks: usize) -> Option<&str> {
+pub(crate) fn after_ticks(mut text: &str, ticks: usize) -> Option<&str> {
     loop {
         let run = &text[text.find('`')?..];
         text = run.trim_start_matches('`');

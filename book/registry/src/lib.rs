@@ -7,8 +7,9 @@
 //! 2. `registry`: the entries of `equations.toml`;
 //! 3. `source`: items, tests and `// eq: id` marks in the sources;
 //! 4. `book`: `{{#eq id}}`, `{{#ref id}}` and their like in the chapters;
-//! 5. `places`: for each equation, where its code and its tests stand;
-//! 6. `problems`: whatever among these does not fit together.
+//! 5. `commands`: what chapters and other texts print to be typed;
+//! 6. `places`: for each equation, where its code and its tests stand;
+//! 7. `problems`: whatever among these does not fit together.
 //!
 //! Code is found by parsing, so a name that only a macro would produce is not
 //! seen: write it out.
@@ -17,10 +18,12 @@ mod error;
 mod registry;
 mod source;
 mod book;
+mod commands;
 mod places;
 mod problems;
 
 pub use book::{Call, Directive, Listed, Verb, directives, rewrite, summary};
+pub use commands::{Printed, ask_for_help, commands, refused};
 pub use error::{Error, end_with_the_reader, files, hint, read};
 pub use places::{Place, Places, places};
 pub use problems::{Problem, problems};

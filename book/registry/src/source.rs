@@ -278,6 +278,11 @@ impl Item {
         matches!(self.what, What::Function | What::Proof | What::Test { .. })
     }
 
+    /// Whether it is a `#[test]`.
+    pub fn is_test(&self) -> bool {
+        matches!(self.what, What::Test { .. })
+    }
+
     /// Whether the line is one of its own, or of the comment before it.
     pub(crate) fn covers(&self, line: usize) -> bool {
         (self.lead..=self.last).contains(&line)
