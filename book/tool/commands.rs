@@ -208,7 +208,8 @@ impl Workspace {
     /// No test has this in its name.
     fn no_test(&self, program: Option<&str>, filter: &str) -> Option<String> {
         let asked = |t: &&(String, _)| program.is_none_or(|p| t.0 == p);
-        let programs = self.tests.iter().filter(asked);
+        let mut programs = self.tests.iter().filter(asked).peekable();
+        programs.peek()?; // of another one something else is said
         let mut tests = programs.flat_map(|t| &t.1);
         (!tests.any(|test| test.contains(filter))).then(|| {
             format!(

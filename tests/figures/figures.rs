@@ -16,6 +16,9 @@ mod network;
 #[allow(dead_code, reason = "the tests use the rest")]
 mod wrong;
 mod caught;
+#[cfg(test)]
+#[path = "../printed/mod.rs"]
+mod printed;
 
 use clap::Parser;
 use csv::Csv;
@@ -149,6 +152,15 @@ fn main() -> ExitCode {
         Err(e) => {
             eprintln!("figures: {e}");
             ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+#[test]
+fn texts_ask_for_figures_that_there_are() {
+    for args in printed::understood::<Args>("figures") {
+        for name in args.names {
+            assert!(FIGURES.iter().any(|f| f.0 == name), "no figure {name}");
         }
     }
 }

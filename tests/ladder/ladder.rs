@@ -7,6 +7,9 @@ mod alone;
 mod data;
 mod rungs;
 #[cfg(test)]
+#[path = "../printed/mod.rs"]
+mod printed;
+#[cfg(test)]
 mod tests;
 
 use clap::Parser;

@@ -11,6 +11,9 @@ mod momentum;
 mod runs;
 mod plots;
 #[cfg(test)]
+#[path = "../printed/mod.rs"]
+mod printed;
+#[cfg(test)]
 mod tests;
 
 use clap::Parser;

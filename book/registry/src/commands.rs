@@ -88,6 +88,9 @@ fn aliases(root: &Path) -> Result<Aliases, Error> {
     Ok(written.collect())
 }
 
+/// Lines of a block, each with its number.
+type Lines<'a> = Vec<(usize, &'a str)>;
+
 /// The commands of one text.
 fn in_text(file: &str, text: &str, aliases: &Aliases, all: &mut Vec<Printed>) {
     let mut say = |line: usize, text: &str, whole: bool| {
@@ -97,7 +100,7 @@ fn in_text(file: &str, text: &str, aliases: &Aliases, all: &mut Vec<Printed>) {
         }
     };
     // The fence we are in: its ticks, and the lines of a block of `console`.
-    let mut open: Option<(&str, Option<Vec<(usize, &str)>>)> = None;
+    let mut open: Option<(&str, Option<Lines>)> = None;
     let mut prose = String::new(); // with an empty line for each of a fence
     for (at, line) in (1..).zip(text.lines()) {
         match (&mut open, fence(line)) {

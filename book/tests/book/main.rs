@@ -158,7 +158,7 @@ fn an_epub_has_every_page_and_every_link() -> Result<()> {
         assert!(wrong.is_empty(), "{wrong:?} in {page}");
         count += 1;
     }
-    assert_eq!(count, 4 + 5 + 2, "chapters, sources, cover, contents");
+    assert_eq!(count, 4 + 6 + 2, "chapters, sources, cover, contents");
     Ok(())
 }
 
@@ -643,6 +643,94 @@ fn every_old_address_has_its_chapter() -> Result<()> {
     Ok(())
 }
 
+/// What is wrong with a page that prints this to be typed.
+fn typed(printed: &str) -> Result<Vec<String>> {
+    let tree = Tree::new()?;
+    tree.edit(WHY, "# Why\n", &format!("# Why\n\n{printed}\n"))?;
+    book_tool::rules::faults(tree.root())
+}
+
+#[test]
+fn a_command_that_cannot_be_typed_is_found() -> Result<()> {
+    for (line, says) in [
+        ("cargo tset", "there is no `cargo tset`; name an alias"),
+        ("cargo exmaple fuzz", "there is no `cargo exmaple`"),
+        (
+            "cargo test --test prrofs scale",
+            "--test prrofs: no manifest has it; nearest is `proofs`",
+        ),
+        (
+            "cargo test --test proofs scale_forward scale_backward",
+            "cargo test takes one filter only; write `--` before \
+             `scale_forward scale_backward`",
+        ),
+        (
+            "cargo test --test proofs gradients::scaling",
+            "no test has `gradients::scaling` in its name",
+        ),
+        (
+            "cargo test -- scale_forward scaling --nocapture",
+            "no test has `scaling` in its name",
+        ),
+        ("cargo test --test memory scale", "no test has `scale`"),
+        (
+            "cargo example fuz -- --seconds 1",
+            "--example fuz: no manifest has it; nearest is `fuzz`",
+        ),
+        ("cargo run --relaese -- check", "--relaese is no option"),
+        ("cargo run --bin meo -- check", "--bin meo: no manifest has it"),
+        ("cargo test --profile mutant", "--profile mutant: no manifest"),
+        ("cargo bench -- mem_trian_step", "no scenario has `mem_trian_step`"),
+        ("cargo bench -- --quik", "--quik is no option of the scenarios"),
+    ] {
+        let says = format!("book/src/why.md:4: `{line}`: {says}");
+        let faults = typed(&format!("```console\n$ {line}\n```"))?;
+        assert_eq!(faults.len(), 1, "{line}: {faults:?}");
+        assert!(faults[0].starts_with(&says), "{says}:\n{}", faults[0]);
+        let faults = typed(&format!("Type `{line}`."))?;
+        let says = says.replace(":4:", ":3:");
+        let says = faults.iter().filter(|f| f.starts_with(&says));
+        assert_eq!(says.count(), 1, "in a sentence, {line}: {faults:?}");
+    }
+    Ok(())
+}
+
+/// README, CONTRIBUTING and the chapters print what `cargo book` understands.
+#[test]
+fn texts_print_what_it_understands() -> Result<()> {
+    let project = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let book = Path::new(env!("CARGO_BIN_EXE_book"));
+    let ask =
+        |given: &[String], whole| registry::ask_for_help(book, given, whole);
+    let (seen, faults) = registry::refused(project, "book", ask)?;
+    assert!(seen > 10, "only {seen} commands: are texts still read?");
+    assert_eq!(faults, [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn what_can_be_typed_is_fine() -> Result<()> {
+    let printed = "\
+```console
+$ cargo test --test proofs -- gradients::scale_forward scale_backward # two
+running 2 tests, cargo says
+$ MOE_SIMD=avx2 cargo bench -- --quick '^(memory|scale)/'
+$ cargo example ladder -- bytes \\
+    --text FILE
+$ cargo +nightly miri test --test proofs -- scale
+```
+
+```text
+cargo nothing
+```
+
+`cargo example NAME` runs one, `cargo test --test proofs
+scale -- --nocapture` too, and `cargo` by itself is a word.
+Then `cargo book check`; `cargo install mdbook@0.5.4`.";
+    assert_eq!(typed(printed)?, [""; 0]);
+    Ok(())
+}
+
 const TERMS: &str = "book/terms.toml";
 
 #[test]
@@ -789,6 +877,7 @@ fn a_figure_without_its_program_is_found() {
     breaks(file, "run --release -- converge", "example fall", &says);
     breaks(file, "cargo run", "draw by", &["runs no program of this project"]);
     breaks(file, "kind: chart", "kind: pie", &["`pie` is no kind"]);
+    breaks(file, "loss falls", "loss falls.", &["ends with a dot"]);
 }
 
 /// Draws rows of this kind; whatever is wrong is the answer.

@@ -29,10 +29,16 @@ impl Tree {
         let (text, _) = text.split_once(REDIRECT).context(REDIRECT)?;
         let own = format!("{REDIRECT}\n\"/01-why.html\" = \"why.html\"\n");
         fs::write(config, format!("{text}{own}"))?;
-        // Figures name the programs that made them.
-        for manifest in ["tests/Cargo.toml", "src/bin/moe/Cargo.toml"] {
-            let to = tree.root().join(manifest);
-            copy(&book.join("..").join(manifest), &to)?;
+        // Figures name the programs that made them, and texts print commands.
+        for file in [
+            "Cargo.toml",
+            ".cargo/config.toml",
+            "book/Cargo.toml",
+            "tests/Cargo.toml",
+            "src/bin/moe/Cargo.toml",
+            "benches/scenarios/list.rs",
+        ] {
+            copy(&book.join("..").join(file), &tree.root().join(file))?;
         }
         figures::draw_all(tree.root())?;
         Ok(tree)

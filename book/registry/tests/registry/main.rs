@@ -3,3 +3,4 @@
 mod tree;
 mod problems;
 mod readers;
+mod commands;

@@ -4,7 +4,21 @@
 use crate::edit::Dir;
 use crate::start::{End, end, fails, moe, project, words};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+/// README, CONTRIBUTING and the chapters print commands that it understands.
+#[test]
+fn texts_print_what_it_understands() {
+    let moe = Path::new(env!("CARGO_BIN_EXE_moe"));
+    let (seen, faults) =
+        registry::refused(&project(""), "moe", |given, whole| {
+            registry::ask_for_help(moe, given, whole)
+        })
+        .unwrap();
+    assert!(seen > 40, "only {seen} commands: are texts still read?");
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
 
 /// `option is value, but rule; cure`.
 #[test]
