@@ -194,16 +194,6 @@ fn plain_adam(n: usize) -> [f64; 3] {
     let t = median(|| adamw(black_box(&mut p), &mut m, &mut v, &g, rates));
     [f64::NAN, f64::NAN, 1e9 * t / n as f64]
 }
-/// A division and a root, the slowest that a step asks for, and nothing else.
-fn roots(n: usize) -> [f64; 3] {
-    let v: Vec<f32> = normal(n, 1).iter().map(|x| x * x + 1e-3).collect();
-    let mut t = vec![0.0f32; n];
-    let time = median(|| {
-        let (t, v) = (black_box(&mut t), &v);
-        pass!(for t in t, &v in v => *t = 0.5 / v.sqrt());
-    });
-    [f64::NAN, f64::NAN, 1e9 * time / n as f64]
-}
 /// The factors of a step: c₁, c₂, β₁, β₂, ε, 1 − ηλ, η, and the scale.
 fn factors(r: Rates) -> [f32; 8] {
     let past = |b: f64| 1.0 / (1.0 - b.powi(r.t as i32));
@@ -259,12 +249,11 @@ fn adam_passes(
 
 /// Prints the table: in the second cache, and out of all.
 pub(crate) fn print() {
-    let cases: [(&str, Case); 5] = [
+    let cases: [(&str, Case); 4] = [
         ("x + a, norm", norm),
         ("SwiGLU", glu),
         ("AdamW", adam),
         ("AdamW, library", plain_adam),
-        ("division and root", roots),
     ];
     let ns = |t: f64| match t.is_nan() {
         true => "–".into(),
