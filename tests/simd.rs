@@ -1094,6 +1094,21 @@ fn buffers_are_aligned() {
     look(7u8);
     look(());
 }
+/// Where the system has large pages for who asks.
+#[test]
+fn long_buffers_begin_at_a_large_page() {
+    let part = [7u64; 4096]; // 32 KiB
+    for len in [63, 64, 65, 200] {
+        let mut x = Buffer::new(len, part);
+        let page = if len < 64 { ALIGN } else { 2 << 20 };
+        if cfg!(target_os = "linux") {
+            assert_eq!(x.as_ptr().addr() % page, 0, "{len}");
+        }
+        x[len - 1][4095] = 1;
+        let copy = x.clone();
+        assert!(copy == x && copy.iter().flatten().sum::<u64>() > 0);
+    }
+}
 #[test]
 fn sizes_are_counted_and_nothing_else() {
     let inner = || bytes(|| Buffer::new(usize::MAX / 8, 0.0)).0;

@@ -11,6 +11,11 @@ use std::slice;
 /// What the address of every [`Buffer`] is a multiple of, in bytes: a cache
 /// line, which is also the longest vector.
 pub const ALIGN: usize = 64;
+/// Bytes of a large page, where a program can ask the system for such pages:
+/// a buffer of at least this length begins at one. In pages of 4 KiB, a step
+/// that goes through 64 MB has 16,000 addresses to look up in each pass.
+const PAGE: usize =
+    if cfg!(target_os = "linux") { 2 << 20 } else { usize::MAX };
 
 /// A fixed number of values in memory of their own, at an address that is a
 /// multiple of [`ALIGN`]. It dereferences to a slice.
@@ -89,6 +94,15 @@ impl<T> Buffer<T> {
         else {
             handle_alloc_error(layout)
         };
+        #[cfg(all(target_os = "linux", not(miri)))]
+        if layout.align() == PAGE {
+            // SAFETY: the memory was allocated just now, and advice changes no
+            // value. If there are no large pages, it fails and changes nothing.
+            unsafe {
+                let (at, large) = (at.as_ptr().cast(), libc::MADV_HUGEPAGE);
+                libc::madvise(at, layout.size(), large);
+            }
+        }
         for i in 0..len {
             // SAFETY: there is memory for `len` values.
             unsafe { at.add(i).write(f(i)) };
@@ -98,7 +112,9 @@ impl<T> Buffer<T> {
     #[track_caller]
     fn layout(len: usize) -> Layout {
         let layout = Layout::array::<T>(len);
-        let layout = layout.and_then(|l| l.align_to(ALIGN));
+        let layout = layout.and_then(|l| {
+            l.align_to(if l.size() < PAGE { ALIGN } else { PAGE })
+        });
         layout.unwrap_or_else(|_| panic!("{len} values are too many"))
     }
 }
