@@ -242,7 +242,7 @@ fn shapes_of_the_model() {
 /// Sizes at which parts of A, B or C are laid out anew, and others that are
 /// longer than the room for it: of few rows Aᵀ and Cᵀ, of many B; of at most
 /// four B, in registers, a multiple of 2 KiB apart in memory or not; of an A
-/// that is stored transposed, on 64 pages of memory, A.
+/// that is stored transposed, on many pages of memory, A.
 #[test]
 fn parts_that_are_laid_out_anew() {
     let shapes = [

@@ -79,9 +79,9 @@ pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
     let filled = m.is_multiple_of(lanes) && (1..=64).contains(&m);
     let ours = m.saturating_mul(depth.saturating_add(n));
     let theirs = depth.saturating_mul(n);
-    // What a tile reads of a transposed A may lie on more pages of 4 KiB than
-    // the processor keeps at hand, and tiles of 16 columns read it often.
-    let spread = a.cs.saturating_mul(depth.min(DEEP)) >= 64 * 1024;
+    // What a tile reads of a transposed A may lie on many pages of 4 KiB, and
+    // tiles of 16 columns read it often.
+    let spread = a.cs.saturating_mul(depth.min(DEEP)) >= 16 * 1024;
     let often = isa != Isa::Avx512 && m >= 12 && n >= 128;
     ROOM.with_borrow_mut(|room| {
         if b.rs == 1 && filled && ours < theirs / 4 * 3 {
