@@ -241,7 +241,8 @@ fn shapes_of_the_model() {
 
 /// Sizes at which parts of A, B or C are laid out anew, and others that are
 /// longer than the room for it: of few rows Aᵀ and Cᵀ, of many B; of at most
-/// four B, in registers, a multiple of 2 KiB apart in memory or not.
+/// four B, in registers, a multiple of 2 KiB apart in memory or not; of an A
+/// that is stored transposed, on many pages of memory, A.
 #[test]
 fn parts_that_are_laid_out_anew() {
     let shapes = [
@@ -258,6 +259,8 @@ fn parts_that_are_laid_out_anew() {
         [1, 504, 140],
         [3, 300, 150],
         [4, 132, 71],
+        [15, 600, 256],
+        [248, 260, 130],
     ];
     for isa in Isa::here() {
         for shape in if cfg!(miri) { &shapes[2..4] } else { &shapes[..] } {
@@ -296,7 +299,29 @@ fn strides_of_any_kind() {
 
 #[test]
 fn cuts_change_no_bit() {
-    let (m, k, n) = (37, 300, 150);
+    let [m, k, n] = [37, 300, 150];
+    cuts(
+        [m, k, n],
+        &[
+            [m, k, n],
+            [1, k, n],
+            [2, k, n],
+            [3, k, n],
+            [4, k, n],
+            [5, k, n],
+            [8, k, n],
+            [18, k, 64],
+            [m, k, 1],
+            [m, k, 19],
+            [m, 1, n],
+            [9, 77, 50],
+        ],
+    );
+    // a transposed A that is laid out anew, and is not
+    let [m, k, n] = [512, 130, 130];
+    cuts([m, k, n], &[[m, k, n], [m, k, 99], [5, k, n], [300, 129, n]]);
+}
+fn cuts([m, k, n]: [usize; 3], cuts: &[[usize; 3]]) {
     let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
     let (mut at, mut bt) = (vec![0.0; m * k], vec![0.0; k * n]);
     for p in 0..k {
@@ -319,20 +344,7 @@ fn cuts_change_no_bit() {
                 (fa, mat(&bt, k).t()),
                 (mat(&at, m).t(), mat(&bt, k).t()),
             ] {
-                for [di, dk, dj] in [
-                    [m, k, n],
-                    [1, k, n],
-                    [2, k, n],
-                    [3, k, n],
-                    [4, k, n],
-                    [5, k, n],
-                    [8, k, n],
-                    [18, k, 64],
-                    [m, k, 1],
-                    [m, k, 19],
-                    [m, 1, n],
-                    [9, 77, 50],
-                ] {
+                for &[di, dk, dj] in cuts {
                     let mut cut = start.clone();
                     for i in (0..m).step_by(di) {
                         for j in (0..n).step_by(dj) {

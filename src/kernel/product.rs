@@ -6,7 +6,8 @@
 //! is the limit, no longer the memory. A tile reads A and B where they are.
 //! Only where that costs more than a copy is a part of one laid out anew:
 //! where a row of B is no row in memory, as in A·Bᵀ, and C has more than four
-//! rows; and where the rows of B are far apart and are read many times.
+//! rows; and where the rows of B, or the columns of a transposed A, are far
+//! apart and are read many times.
 //!
 //! Each element is one chain of sums in the order of k, wherever the tiles
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
@@ -19,10 +20,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 /// Terms of a sum that are worked on at a time, at most.
-const DEEP: usize = 128;
-/// Numbers of a part of B that is laid out anew: of 64 columns, as many rows;
-/// it fits into a first-level cache of 32 KiB.
-const PANEL: usize = DEEP * 64;
+const DEEP: usize = 256;
+/// Numbers of a part of B that is laid out anew: 256 rows of 16 columns take
+/// half of a first-level cache of 32 KiB, 128 rows of 64 columns all of it.
+const PANEL: usize = 1 << 13;
 /// Numbers of a B that stays in a second-level cache beside other things.
 const NEAR: usize = 1 << 16;
 /// Numbers of a part of A or C that is laid out anew.
@@ -78,9 +79,16 @@ pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
     let filled = m.is_multiple_of(lanes) && (1..=64).contains(&m);
     let ours = m.saturating_mul(depth.saturating_add(n));
     let theirs = depth.saturating_mul(n);
+    // What a tile reads of a transposed A may lie on many pages of 4 KiB, and
+    // tiles of 16 columns read it often.
+    let spread = a.cs.saturating_mul(depth.min(DEEP)) >= 16 * 1024;
+    let often = isa != Isa::Avx512 && m >= 12 && n >= 128;
     ROOM.with_borrow_mut(|room| {
         if b.rs == 1 && filled && ours < theirs / 4 * 3 {
             return turned(isa, c, op, a, b, room);
+        }
+        if a.rs == 1 && spread && often {
+            return straightened(isa, c, op, a, b, room);
         }
         isa.run(Product { c, op, a, b, panel: &mut room.panel });
     });
@@ -105,6 +113,26 @@ fn turned(
             let (a, b) = (b.block(ks.clone(), js).t(), at.read());
             isa.run(Product { c: ct.reborrow(), op, a, b, panel });
             isa.run(Copy { to: c.reborrow(), x: ct.read().t() });
+        }
+        op = Add; // the next terms of the same sums
+    }
+}
+/// C = A·B for an A that is stored transposed: its rows are laid out anew.
+fn straightened(
+    isa: Isa, mut c: MatMut<f32>, mut op: Op, a: Mat<f32>, b: Mat<f32>,
+    room: &mut Room,
+) {
+    let [m, depth, n] = [c.rows, a.cols, c.cols];
+    let Room { panel, a: of_a, .. } = room;
+    for ks in parts(depth, PART / 128) {
+        for is in parts(m, 128) {
+            let to = &mut of_a[..is.len() * ks.len()];
+            let mut to = mat_mut(to, ks.len());
+            let x = a.block(is.clone(), ks.clone());
+            isa.run(Copy { to: to.reborrow(), x });
+            let c = c.reborrow().block(is, 0..n);
+            let (a, b) = (to.read(), b.block(ks.clone(), 0..n));
+            isa.run(Product { c, op, a, b, panel });
         }
         op = Add; // the next terms of the same sums
     }
