@@ -62,6 +62,7 @@ fn gates(lines: &[&str], of_tests: bool, folds: &mut [Fold]) {
     let begins = |at: usize, marks: &[&str]| {
         marks.iter().any(|m| lines[at].trim_start().starts_with(m))
     };
+    let widens = format!("if {} {{", registry::STORED);
     let (mut at, mut beginning) = (0, false);
     let mut names = Vec::new(); // of each `let` at the beginning, its lines
     while at < lines.len() {
@@ -72,7 +73,7 @@ fn gates(lines: &[&str], of_tests: bool, folds: &mut [Fold]) {
             continue;
         }
         let end = statement(lines, at);
-        let gate = begins(at, &["twin!(", "if is_stored::<T>()"]);
+        let gate = begins(at, &["twin!(", &widens]);
         let assert = begins(at, &["assert!(", "assert_eq!("]);
         if gate || assert && beginning && !of_tests {
             folds[at..end].fill(Some(GATE));
@@ -150,7 +151,7 @@ pub fn copy<T: Real>(
     let d = x.len();
     let lens = [y.len(); 2];
     assert_eq!(lens, [x.len(); 2]);
-    if is_stored::<T>() {
+    if T::STORED {
         return in_wide(d, [y], [x], |_, [y], [x]| {
             copy(y, x);
         });

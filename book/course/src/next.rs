@@ -1,6 +1,7 @@
 //! What is written, what holds, and what comes next.
 
 use crate::copy::find;
+use crate::cut::wrapped;
 use crate::holes::{Hole, Track};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -212,7 +213,8 @@ impl<'a> State<'a> {
         let mut text = String::new();
         for (id, verdict) in &self.verdicts {
             if let Verdict::Open(words) = verdict {
-                text += &format!("{id} is written; its check waits: {words}\n");
+                let said = format!("{id} is written; its check waits: {words}");
+                text += &(wrapped(&said, 78).join("\n  ") + "\n");
             }
         }
         if !text.is_empty() {

@@ -8,6 +8,7 @@ use crate::holes::{OURS, Track};
 use crate::next::cargo;
 use crate::table::Table;
 use anyhow::{Context, Result, ensure};
+use registry::STORED;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -27,6 +28,12 @@ pub(crate) fn rows(track: &Track, table: &mut Table) -> Result<()> {
         "{equations} of {coded}, in {holes} functions and {chapters} chapters"
     ));
     answers(track, table)?;
+    let (stays, all) = widening(track)?;
+    table.row(
+        "what widens numbers of 16 bits stays",
+        stays + 1 == all && stays > 0, // one, embedding_backward's, is the answer
+        &format!("{stays} of {all} functions"),
+    );
     let faults = hints::faults(track)?;
     table.row(
         "three hints for each hole",
@@ -95,6 +102,26 @@ fn fresh(
     }
     write(track, &folder, mode)?;
     Ok(folder)
+}
+
+/// In how many functions a hole leaves what widens numbers that are stored, and
+/// how many have it.
+fn widening(track: &Track) -> Result<(usize, usize)> {
+    let (mut stays, mut all) = (0, 0);
+    for hole in &track.holes {
+        let files = &track.sources.files;
+        let source = files.iter().find(|s| s.file == hole.file);
+        let text = &source.context("a source")?.text;
+        let file = parse(text)?;
+        let (_, block) = function(&file, hole.line).context("a body")?;
+        let widens = |stmt: &syn::Stmt| {
+            text[range(stmt)].starts_with(&format!("if {STORED} {{"))
+        };
+        let kept = &block.stmts[..kept(text, hole, block)];
+        stays += usize::from(kept.iter().any(widens));
+        all += usize::from(block.stmts.iter().any(widens));
+    }
+    Ok((stays, all))
 }
 
 /// What is cut out stands nowhere in the copy.
