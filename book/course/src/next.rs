@@ -147,12 +147,17 @@ impl<'a> State<'a> {
     /// The whole report.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        for (slug, title) in &self.track.chapters {
+        let bars = self.track.chapters.iter().map(|(slug, title)| {
             let holes = self.track.holes.iter().filter(|h| h.chapter == *slug);
             let ids: Vec<&String> = holes.flat_map(|h| &h.ids).collect();
             let held = ids.iter().filter(|id| self.holds(id)).count();
-            let bar = "#".repeat(held) + &".".repeat(ids.len() - held);
-            text += &format!("{title:<50} {bar}\n");
+            ("#".repeat(held) + &".".repeat(ids.len() - held), title)
+        });
+        let bars: Vec<_> = bars.collect();
+        // on the left, where no terminal is too narrow for them
+        let width = bars.iter().map(|(bar, _)| bar.len()).max().unwrap_or(0);
+        for (bar, title) in bars {
+            text += &format!("{bar:<width$}  {title}\n");
         }
         let all = self.track.holes.iter().flat_map(|h| &h.ids).count();
         let held = self.verdicts.values().filter(|v| **v == Verdict::Holds);

@@ -28,12 +28,14 @@ pub(crate) fn rows(track: &Track, table: &mut Table) -> Result<()> {
         "{equations} of {coded}, in {holes} functions and {chapters} chapters"
     ));
     answers(track, table)?;
-    let (stays, all) = widening(track)?;
-    table.row(
-        "what widens numbers of 16 bits stays",
-        stays + 1 == all && stays > 0, // one, embedding_backward's, is the answer
-        &format!("{stays} of {all} functions"),
+    let (stays, goes) = widening(track)?;
+    let said = format!(
+        "above {} holes; in {} it is the answer once more",
+        stays.len(),
+        goes.join(" and ")
     );
+    let what = "what widens numbers of 16 bits stays";
+    table.row(what, stays.len() > goes.len(), &said);
     let faults = hints::faults(track)?;
     table.row(
         "three hints for each hole",
@@ -104,10 +106,10 @@ fn fresh(
     Ok(folder)
 }
 
-/// In how many functions a hole leaves what widens numbers that are stored, and
-/// how many have it.
-fn widening(track: &Track) -> Result<(usize, usize)> {
-    let (mut stays, mut all) = (0, 0);
+/// The functions in which a hole leaves what widens numbers that are stored, and
+/// those in which it does not.
+fn widening(track: &Track) -> Result<(Vec<&str>, Vec<&str>)> {
+    let (mut stays, mut goes) = (vec![], vec![]);
     for hole in &track.holes {
         let files = &track.sources.files;
         let source = files.iter().find(|s| s.file == hole.file);
@@ -118,10 +120,13 @@ fn widening(track: &Track) -> Result<(usize, usize)> {
             text[range(stmt)].starts_with(&format!("if {STORED} {{"))
         };
         let kept = &block.stmts[..kept(text, hole, block)];
-        stays += usize::from(kept.iter().any(widens));
-        all += usize::from(block.stmts.iter().any(widens));
+        if kept.iter().any(widens) {
+            stays.push(&hole.item[..]);
+        } else if block.stmts.iter().any(widens) {
+            goes.push(&hole.item[..]);
+        }
     }
-    Ok((stays, all))
+    Ok((stays, goes))
 }
 
 /// What is cut out stands nowhere in the copy.
