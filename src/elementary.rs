@@ -93,7 +93,7 @@ pub fn ln(x: f32) -> f32 {
         _ => f32::NAN,
     }
 }
-/// x = 2ᵉ·m with √½ ≤ m < √2, for a normal x > 0: e and m.
+/// e and m of a normal x > 0. x = 2ᵉ·m with √½ ≤ m < √2.
 #[inline(always)]
 pub(crate) fn split(x: f32) -> (f32, f32) {
     // how many whole exponents x's bits are above those of √½
@@ -123,8 +123,8 @@ pub(crate) fn ln_of(e: f32, f: f32) -> f32 {
 /// Source: Lomont 2003.
 const RSQRT_MAGIC: u32 = 0x5f37_5a86;
 
-/// 1/√x as the bits guess it, and after so many steps of Newton's method, for a
-/// normal x > 0.
+/// The reciprocal root of a normal x > 0: the guess that its bits give, and so
+/// many steps of Newton's method.
 ///
 /// ```
 /// use moe_by_hand::elementary::rsqrt_steps;
@@ -140,7 +140,8 @@ pub fn rsqrt_steps(x: f32, steps: usize) -> f32 {
     }
     y
 }
-/// 1/√x for a subnormal, too, and what is left over: 1/√x = y·scale.
+/// The reciprocal root y, of a subnormal x too, and a scale that it is to be
+/// multiplied by. 1/√x = y·scale.
 #[inline(always)]
 fn rsqrt_of(x: f32) -> (f32, f32) {
     match x < f32::MIN_POSITIVE {
@@ -148,8 +149,8 @@ fn rsqrt_of(x: f32) -> (f32, f32) {
         false => (rsqrt_steps(x, 3), 1.0),
     }
 }
-/// 1/√x, within 2.2 ulp for every x > 0. 1/√0 = ∞, 1/√∞ = 0; of x < 0 and of
-/// NaN it is NaN.
+/// The reciprocal root, within 2.2 ulp for every x > 0. 1/√0 = ∞, 1/√∞ = 0; of
+/// x < 0 and of NaN it is NaN.
 ///
 /// A kernel takes `1.0 / x.sqrt()`, which the processor rounds correctly twice:
 /// see the chapter.
@@ -169,8 +170,8 @@ pub fn rsqrt(x: f32) -> f32 {
         _ => f32::NAN,
     }
 }
-/// √x = x·(1/√x), within 1.91 ulp for every x ≥ 0; √∞ = ∞; of x < 0 and of NaN
-/// it is NaN.
+/// The root, within 1.91 ulp for every x ≥ 0. √x = x·(1/√x); √∞ = ∞; of x < 0
+/// and of NaN it is NaN.
 ///
 /// ```
 /// use moe_by_hand::elementary::sqrt;
@@ -194,7 +195,8 @@ pub const SIN_COS_LIMIT: f32 = 131_072.0; // 2¹⁷
 const QUARTER_HIGH: f64 = 1.570_796_326_792_333_3;
 const QUARTER_LOW: f64 = 2.563_344_151_594_519e-12;
 
-/// x = n·π/2 + r with the whole n nearest to x·2/π: r, and n's last bits.
+/// The rest r, and the last bits of n, the number of quarter turns that were
+/// taken off. x = n·π/2 + r with the whole n nearest to x·2/π.
 #[inline(always)]
 pub fn reduce(x: f32) -> (f32, u32) {
     const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5·2⁵²: rounds, as in `exp`
@@ -205,8 +207,8 @@ pub fn reduce(x: f32) -> (f32, u32) {
     let r = x - n * QUARTER_HIGH - n * QUARTER_LOW;
     (r as f32, t.to_bits() as u32)
 }
-/// sin r and cos r for |r| ≤ π/4, by their series up to r⁹ and r¹⁰: what is left
-/// out is below 2⁻²⁸ of the sum.
+/// sin r and cos r for |r| ≤ π/4, by their series. They end at r⁹ and r¹⁰: what
+/// is left out is below 2⁻²⁸ of the sum.
 #[inline(always)]
 pub fn sin_cos_series(r: f32) -> (f32, f32) {
     const SIN: [f32; 4] =
@@ -218,8 +220,8 @@ pub fn sin_cos_series(r: f32) -> (f32, f32) {
     // eq: sin-cos-series
     (r + r * z * series(SIN), 1.0 - (0.5 * z - z * z * series(COS)))
 }
-/// sin and cos of r + n·π/2, from those of r: with each quarter (sin, cos)
-/// becomes (cos, −sin).
+/// The sine and the cosine after n quarter turns, from those before: each turn
+/// makes (cos, −sin) of (sin, cos).
 #[inline(always)]
 pub fn quarters((sin, cos): (f32, f32), n: u32) -> (f32, f32) {
     let (sin, cos) = if n & 1 == 0 { (sin, cos) } else { (cos, sin) };

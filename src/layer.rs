@@ -143,11 +143,12 @@ pub struct Totals<T: Real> {
     pub rows: usize,
     /// k, how many experts each row chose.
     pub top_k: usize,
-    /// Σₜ pₜₑ, the probability given to each expert: [e]
+    /// The probability given to each expert, summed over the rows: [e]
     pub load: Buffer<T::Wide>,
     /// How many rows chose each expert: [e]
     pub count: Buffer<usize>,
-    /// Σₜ ℓₜ², where ℓ is the log-sum-exp of the scores of a row.
+    /// The sum of the squares of the log-sum-exps of the rows' scores. It is Σₜ
+    /// ℓₜ².
     pub squares: T::Wide,
     /// Anything else that the layer counts, each with its name; reported, and
     /// without influence on a loss.

@@ -47,7 +47,7 @@ pub enum Role {
     Embedding,
     /// A linear map: normal.
     Weight,
-    /// A linear map that writes to the residual stream: its initial standard
+    /// A linear map that writes to the residual stream. Its initial standard
     /// deviation is divided by √(2L).
     Residual,
 }
@@ -115,8 +115,8 @@ pub enum Init {
     /// Normal with this standard deviation everywhere; 0.02 is what GPT-2
     /// and Hugging Face take.
     Normal(f64),
-    /// Normal with σ = √(2 / n), n the inputs of a linear map, the width of
-    /// an embedding: keeps the variance through ReLU-like layers.
+    /// Keeps the variance through ReLU-like layers. Normal with σ = √(2 / n), n
+    /// the inputs of a linear map, the width of an embedding.
     /// Source: He et al. 2015, eq. 10.
     He,
 }
@@ -201,12 +201,14 @@ impl Layout {
                 role => {
                     let mut rng = Rng::named(seed, &e.name);
                     let sigma = init.sigma(&e.shape, role, layers);
-                    if let Some(values) = T::f32s_mut(values) {
+                    match T::f32s_mut(values) {
                         // the same numbers, up to rounding
-                        fill_normal_with(Isa::current(), values, &rng, sigma);
-                        continue;
+                        Some(values) => {
+                            let isa = Isa::current();
+                            fill_normal_with(isa, values, &rng, sigma);
+                        }
+                        None => rng.fill_normal(values, sigma),
                     }
-                    rng.fill_normal(values, sigma);
                 }
             }
         }

@@ -14,8 +14,8 @@ pub(crate) fn permute(s: u64) -> u32 {
 
 /// PCG32: a linear congruential generator whose output is permuted.
 ///
-/// s ← 6364136223846793005·s + c mod 2⁶⁴, with an odd increment c for each
-/// stream. Any seed is as good as any other, 0 included.
+/// Each stream has an odd increment c. s ← 6364136223846793005·s + c mod 2⁶⁴.
+/// Any seed is as good as any other, 0 included.
 /// Source: O'Neill 2014, PCG-XSH-RR 64/32.
 ///
 /// ```

@@ -189,12 +189,24 @@ pub struct Tally {
 
 /// Minutes at the keyboard for each star of an exercise.
 const A_STAR: usize = 20;
+/// Minutes for each line of a function that a reader writes.
+const A_LINE: usize = 2;
+
+/// The next multiple of five minutes, from five on.
+fn five(minutes: usize) -> usize {
+    minutes.div_ceil(5).max(1) * 5
+}
+/// Minutes, in steps of five, that writing this function yourself takes: an
+/// estimate from how long it is, without what a page folds. What is hard about
+/// it, the chapter derives, in the time that stands below its title.
+pub(crate) fn writing(code: &str) -> usize {
+    five(A_LINE * shown(code))
+}
 
 impl Tally {
     /// `25 minutes to read, 50 with a pencil, 60 at the keyboard`, in steps of
     /// five. Whoever derives along takes twice as long as a reader.
     pub fn times(&self) -> String {
-        let five = |minutes: usize| minutes.div_ceil(5).max(1) * 5;
         let read = five(self.minutes);
         let typed = match self.keyboard {
             0 => String::new(),
@@ -331,4 +343,18 @@ fn exercises(text: &str) -> Result<Vec<Exercise>> {
         _ => None,
     };
     Ok(marks(text)?.into_iter().filter_map(is_exercise).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writing;
+
+    #[test]
+    fn a_longer_function_takes_longer() {
+        let short = "/// z·σ(z).\n///\n/// Of any z.\nfn silu(z: f64) -> f64 {\n    z * sigmoid(z)\n}";
+        assert_eq!(writing(short), 10, "three lines");
+        let body = "    y[i] = x[i];\n".repeat(20);
+        let long = format!("fn copy(y: &mut [f64], x: &[f64]) {{\n{body}}}");
+        assert_eq!(writing(&long), 45, "22 lines");
+    }
 }

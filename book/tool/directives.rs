@@ -2,7 +2,7 @@
 //! with links to code and proof, quoted source, figures, numbers of chapters
 //! and exercises, generated pages.
 
-use crate::chapters::{Chapter, numbered, set_off_kinds, tally};
+use crate::chapters::{Chapter, numbered, set_off_kinds, tally, writing};
 use crate::facts::Facts;
 use crate::formula::{self, Written};
 use crate::pages::{code_of, planted_in, proof_of, tests_of};
@@ -140,11 +140,15 @@ impl Facts {
             let code = code_of(equation, places);
             caption.extend(code.map(|code| format!("code {code}")));
             let built = |c: &Chapter| c.file == BUILD_IT;
-            if equation.code.is_some() && self.chapters.iter().any(built) {
+            if let Some(target) = &equation.code
+                && self.chapters.iter().any(built)
+            {
+                let (source, item) = self.sources.find(target)?;
                 caption.push(format!(
-                    "<a href=\"{}\">write it yourself</a>, \
+                    "<a href=\"{}\">write it yourself</a>, {} minutes, \
                      <code>cargo course hint {id}</code>",
-                    html(BUILD_IT)
+                    html(BUILD_IT),
+                    writing(&source.text_of(item))
                 ));
             }
             let tests = tests_of(equation, places).join(", ");

@@ -118,8 +118,8 @@ fn keep(p: &mut [f64], order: &[usize], n: usize) {
     kept.iter().for_each(|&i| p[i] /= sum);
 }
 
-/// The smallest i with u < p₀ + … + pᵢ: a uniform number in [0, 1) becomes
-/// a token, each as often as its probability says.  p: [v]
+/// A token, each as often as its probability says, from a uniform number u in
+/// [0, 1). It is the smallest i with u < p₀ + … + pᵢ.  p: [v]
 ///
 /// `<` and not `≤`: u = 0 must not choose a token of probability 0. Where
 /// rounding leaves the sum below u, it is the last token of probability

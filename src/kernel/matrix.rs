@@ -6,7 +6,7 @@ pub use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat, mat_mut};
 use crate::kernel::wide::product_in_wide;
 use crate::real::Real;
 
-/// Sets C = A·B, or adds A·B to C: the one door to the matrix product.
+/// Sets C, or adds to it: the one door to the matrix product. C = A·B.
 ///
 /// For f32 it is [`matmul_with`] and the instruction set of [`Isa::chosen`];
 /// for numbers of 16 bits the same, each element rounded once; for any other

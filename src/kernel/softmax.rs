@@ -16,7 +16,7 @@ fn is_nan<T: Real>(z: T) -> bool {
     z != z
 }
 
-/// ℓ = ln Σⱼ e^{zⱼ}, the log-sum-exp of z: [n].
+/// The log-sum-exp of z: [n]. ℓ = ln Σⱼ e^{zⱼ}.
 ///
 /// Computed as m + ln Σⱼ e^{zⱼ−m} with m = maxⱼ zⱼ, so that nothing
 /// overflows. With no numbers, or with −∞ alone, it is −∞.
@@ -114,11 +114,12 @@ pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
     }
 }
 
-/// Replaces scores z: [t·g, s] by P, row by row softmax(c·z) over the keys
-/// that are not later than the query, and 0 for the others; c = `scale`.
+/// Replaces scores z: [t·g, s] by P: row by row the softmax of `scale` times
+/// the scores, over the keys that are not later than the query, and 0 for the
+/// others.
 ///
-/// The row t·g + h is query t of head h, g = `group`; of the s = `keys` keys,
-/// s − t stand before the first query.
+/// The g = `group` heads of one query are neighboring rows; of the s = `keys`
+/// keys, s − t stand before the first query.
 ///
 /// # Panics
 /// If z is not made of whole rows of whole groups, or has fewer keys than

@@ -127,7 +127,7 @@ pub struct Biases {
     /// [d]
     pub bo: Param,
 }
-/// Causal attention with rotary positions: y = concat(heads)·Wₒ.
+/// Causal attention with rotary positions. y = concat(heads)·Wₒ.
 ///
 /// Sources: Shazeer 2019 (one key head), Ainslie et al. 2023 (groups).
 ///
@@ -169,8 +169,8 @@ pub struct Attention {
     /// How many heads, and of what size.
     pub heads: Heads,
 }
-/// What [`Attention`] keeps. The g = H/K query heads that share a key head
-/// lie together, so that each group is one matrix.
+/// What [`Attention`] keeps. The g query heads that share a key head lie
+/// together, so that each group is one matrix.
 #[derive(Clone, Debug)]
 pub struct AttentionActs<T> {
     shape: Shape,
@@ -417,9 +417,9 @@ impl Decode for Attention {
     fn acts_cached<T: Real>(&self, time: usize) -> AttentionActs<T> {
         self.acts_for(Shape { batch: 1, time }, self.rope.time())
     }
-    /// oₜ = softmax(qₜ·K≤ₜᵀ/√d)·V≤ₜ: the same output as [`Layer::forward`] of
-    /// the whole sequence, for work that grows with its length, not with its
-    /// square.
+    /// The same output as [`Layer::forward`] of the whole sequence, for work
+    /// that grows with its length, not with its square. oₜ =
+    /// softmax(qₜ·K≤ₜᵀ/√d)·V≤ₜ.
     #[track_caller]
     fn extend<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>,

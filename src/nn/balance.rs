@@ -8,7 +8,8 @@ use crate::kernel::vector::axpy;
 use crate::layer::Totals;
 use crate::real::Real;
 
-/// E·Σₑ fₑ·Pₑ for one layer: 1 where all experts have the same share.
+/// The balance loss of one layer: 1 where all experts have the same share. It
+/// is E·Σₑ fₑ·Pₑ.
 /// count, load: [e]
 ///
 /// fₑ = count/(N·k) is the share of expert e in the choices, Pₑ = load/N its
@@ -64,7 +65,8 @@ fn scale<T: Real>(e: usize, n: usize, k: usize) -> T {
     T::of(e as f64) / T::of((n * n * k) as f64)
 }
 
-/// The mean over N rows of ℓₜ², given the sum of the squares.
+/// The z-loss of one layer with n rows, given the sum of the squares. It is the
+/// mean of ℓₜ².
 /// Source: Zoph et al. 2022, eq. 5.
 ///
 /// ```
@@ -73,8 +75,8 @@ fn scale<T: Real>(e: usize, n: usize, k: usize) -> T {
 pub fn z_loss_forward<T: Real>(squares: T, n: usize) -> T {
     squares / T::of(n as f64) // eq: z-loss
 }
-/// Adds to dz the gradient of Σₜ ℓₜ², ℓ the log-sum-exp of the scores z of a
-/// row, given that of the sum.  dz, p: [e]
+/// Adds to dz, for one row, given the gradient of the sum of the squares. The
+/// sum is Σₜ ℓₜ², ℓ the log-sum-exp of the scores z of a row.  dz, p: [e]
 ///
 /// z̄ = 2·g·ℓ·p with p = softmax(z). Unlike softmax, it is not blind to a
 /// common shift of the scores: it pins them. Source: Zoph et al. 2022, eq. 5.

@@ -4,8 +4,8 @@ use crate::kernel::fast::twin;
 use crate::kernel::softmax::lse_forward;
 use crate::real::Real;
 
-/// Sets lse; returns Σₜ (ℓₜ − zₜ,ᵧ), the cross-entropy in nats summed over
-/// the rows.  z: [n, v]  lse, target: [n]
+/// Sets lse; returns the cross-entropy in nats, summed over the rows. It is Σₜ
+/// (ℓₜ − zₜ,ᵧ).  z: [n, v]  lse, target: [n]
 ///
 /// L = −Σₜ ln softmax(zₜ)ᵧ with ℓ the log-sum-exp; the mean is left to the
 /// caller, who knows how many rows the whole batch has.
@@ -103,8 +103,8 @@ impl Loss for CrossEntropy {
     }
 }
 
-/// e^L: a model with cross-entropy L nats is as unsure as a fair choice among
-/// that many tokens.
+/// The perplexity: a model with cross-entropy L nats is as unsure as a fair
+/// choice among that many tokens. It is e^L.
 ///
 /// ```
 /// use moe_by_hand::nn::loss::perplexity;

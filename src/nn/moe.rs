@@ -1,9 +1,9 @@
 //! Chapter: experts. The mixture: rows go to their experts, sorted, and come
 //! back weighted.
 //!
-//! How many rows an expert gets depends on the data; their sum, m = n·k, does
-//! not, because nothing is dropped. All experts share buffers of m rows, cut
-//! where one expert ends and the next begins.
+//! How many rows an expert gets depends on the data; their sum does not,
+//! because nothing is dropped: it is m = n·k. All experts share buffers of m
+//! rows, cut where one expert ends and the next begins.
 
 use crate::kernel::fast::twin;
 use crate::kernel::simd::Buffer;
@@ -51,7 +51,7 @@ pub fn dispatch(
 }
 
 /// Sets sorted, where the choice i of row i/k stands at slot[i].
-/// sorted: [m, d]  x: [n, d]  slot: [m], m = n·k
+/// sorted: [m, d]  x: [n, d]  slot: [m]; m = n·k
 ///
 /// # Panics
 /// If the lengths do not fit.

@@ -96,7 +96,7 @@ pub fn rmsnorm_backward<T: Real>(
     }
 }
 
-/// y = γ ⊙ x/rms(x), with a learned gain γ for each column.
+/// RMSNorm with a learned gain γ for each column. y = γ ⊙ x/rms(x).
 ///
 /// ```
 /// use moe_by_hand::layer::{Layer, Shape};

@@ -5,8 +5,8 @@ use crate::kernel::simd::Buffer;
 use crate::kernel::wide::{change, in_wide};
 use crate::real::Real;
 
-/// b′ = b·α^{d/(d−2)}: the base at which the slowest of d/2 pairs turns α
-/// times slower, and the fastest as before.
+/// The base at which the slowest of d/2 pairs turns α times slower, and the
+/// fastest as before. b′ = b·α^{d/(d−2)}.
 ///
 /// `d` is the head size. Source: NTK-aware scaling, 2023.
 ///
@@ -32,7 +32,8 @@ pub struct Rope {
     pub head: usize,
 }
 impl Rope {
-    /// Angles m·ωᵢ with ωᵢ = b^{−2i/d} for the positions m below `time`.
+    /// The angles of the positions below `time`. They are m·ωᵢ with ωᵢ =
+    /// b^{−2i/d}.
     ///
     /// The angles of position 16q + r are those of 16q turned by those of r, so
     /// that few positions need a sine: sines took a seventh of the benchmark
@@ -79,9 +80,9 @@ impl Rope {
 
 /// Rotates every head of x in place.  x: [batch·time, width]
 ///
-/// (x₂ᵢ, x₂ᵢ₊₁) ← (x₂ᵢ·cos θ − x₂ᵢ₊₁·sin θ, x₂ᵢ·sin θ + x₂ᵢ₊₁·cos θ) with
-/// θ = m·ωᵢ; m runs from `start` in each sequence. This pairs neighbors; the
-/// other layout in use, i with i + d/2, is the same map after a permutation
+/// (x₂ᵢ, x₂ᵢ₊₁) ← (x₂ᵢ·cos θ − x₂ᵢ₊₁·sin θ, x₂ᵢ·sin θ + x₂ᵢ₊₁·cos θ) with θ =
+/// m·ωᵢ; positions m run from `start` in each sequence. This pairs neighbors;
+/// the other layout in use, i with i + d/2, is the same map after a permutation
 /// of columns. Source: Su et al. 2021, eq. 34.
 ///
 /// # Panics

@@ -98,8 +98,8 @@ pub trait Route: Layer {
     fn count<T: Real>(a: &Self::Acts<T>) -> &[usize];
 }
 
-/// p = softmax(x·W) or another [`Score`], and of it the k largest, divided by
-/// their sum.
+/// The softmax of a linear map, or another [`Score`], and of it the k largest,
+/// divided by their sum. p = softmax(x·W).
 ///
 /// What the whole batch decides, the balance loss and the z-loss, is not
 /// computed here: the layer hands out sums over its rows as a second output
@@ -136,7 +136,7 @@ pub struct RouterActs<T: Real> {
     pub weight: Buffer<T>,
     /// The second output.
     pub totals: Totals<T>,
-    /// What the score made of x·W, such as its softmax: [n, e]
+    /// What the score made of the scores, such as their softmax: [n, e]
     pub prob: Buffer<T>,
     /// ℓ, the log-sum-exp of the scores: [n]
     pub lse: Buffer<T::Wide>,

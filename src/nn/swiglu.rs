@@ -9,8 +9,8 @@ use crate::params::{Builder, Param, ParamGrads, Params, Role};
 use crate::real::Real;
 use std::ops::Range;
 
-/// y = (silu(x·W₁) ⊙ x·W₃)·W₂: a feed-forward layer whose hidden values are
-/// gated. Source: Shazeer 2020, eq. 6; names as in LLaMA.
+/// A feed-forward layer whose hidden values are gated. y = (silu(x·W₁) ⊙
+/// x·W₃)·W₂. Source: Shazeer 2020, eq. 6; names as in LLaMA.
 ///
 /// ```
 /// use moe_by_hand::layer::{Layer, Shape};
@@ -43,11 +43,11 @@ pub struct SwiGlu {
 pub struct SwiGluActs<T> {
     /// [n, d]
     pub y: Buffer<T>,
-    /// x·W₁: [n, f]
+    /// What w1 makes of x: [n, f]
     pub gate: Buffer<T>,
-    /// x·W₃: [n, f]
+    /// What w3 makes of x: [n, f]
     pub up: Buffer<T>,
-    /// silu(gate) ⊙ up: [n, f]
+    /// The gated product: [n, f]
     pub hidden: Buffer<T>,
 }
 

@@ -74,9 +74,9 @@ impl<T: Real> Scratch<T> {
 /// Brings the singular values of X near 1, and leaves its singular vectors.
 /// X: [rows, cols]
 ///
-/// X ← X/(‖X‖ + ε), and then five times X ← (aI + bA + cA²)·X, A = X·Xᵀ. If a
-/// matrix has more rows than columns, A = XᵀX, which is the smaller one, and it
-/// stands on the right.
+/// X ← X/(‖X‖ + ε), and then five times X ← (aI + bA + cA²)·X, A = X·Xᵀ. A
+/// matrix with more rows than columns is multiplied from the right, by the
+/// smaller of its two products: A = XᵀX.
 /// Source: Jordan et al. 2024; the iteration, Björck & Bowie 1971.
 ///
 /// # Panics

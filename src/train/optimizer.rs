@@ -9,8 +9,8 @@ use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// g·[`clip`] has a norm of at most `max`: c = min(1, max/(‖g‖ + 10⁻⁶)), of
-/// the whole gradient at once, so that its direction stays.
+/// The factor that makes the norm of a gradient at most `max`: one for the
+/// whole gradient, so that its direction stays. c = min(1, max/(‖g‖ + 10⁻⁶)).
 /// Source: Pascanu et al. 2013, alg. 1; the 10⁻⁶ is PyTorch's.
 ///
 /// ```

@@ -28,8 +28,9 @@ impl FromStr for Kind {
 
 /// The learning rate of each step.
 ///
-/// ηₙ = η·n/W for n ≤ W; then from η down to η/10 at the last step,
-/// ηₙ = η/10 + (η − η/10)·(1 + cos(π·(n − W)/(S − W)))/2.
+/// Up in a line, and then down to a tenth at the last step, along half a
+/// cosine. ηₙ = η·n/W for n ≤ W; then ηₙ = η/10 + (η − η/10)·(1 + cos(π·(n −
+/// W)/(S − W)))/2.
 /// Source: Loshchilov & Hutter 2017 (SGDR), eq. 5, without restarts.
 /// [`Schedule::stable`] is the other kind.
 ///
@@ -72,7 +73,7 @@ impl Schedule {
         Ok(Self { max, warmup, steps, cooldown: None })
     }
     /// The same rates up to the last `cooldown` steps, constant from the end of
-    /// the warm-up on; then ηₙ = η·(1 − √((n − (S − C))/C)), which ends at 0.
+    /// the warm-up on; then down to 0, by ηₙ = η·(1 − √((n − (S − C))/C)).
     ///
     /// What was trained up to there can be trained longer: only the cooldown
     /// depends on S.

@@ -1,7 +1,7 @@
 //! Which holes stop which checks: `cargo course verify` reads the lines.
 
 use moe_by_hand::check::{CHECKS, Check};
-use moe_by_hand::hole::{open, reached};
+use moe_by_hand::switch::{open, reached};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic;
 use std::time::Instant;

@@ -5,7 +5,7 @@ mod count;
 mod rest;
 
 use count::{Count, operations};
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "until you call something of yours")]
 use submission::*;
 
 #[test]

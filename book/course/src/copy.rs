@@ -35,6 +35,12 @@ pub(crate) fn files(
     track: &Track, mode: Mode,
 ) -> Result<Vec<(String, String)>> {
     let mut all = vec![];
+    let modules = match mode {
+        Mode::Cut => "#[macro_use]\npub mod hole;\n",
+        Mode::Switch => {
+            "#[macro_use]\npub mod hole;\n#[macro_use]\npub mod switch;\n"
+        }
+    };
     for source in &track.sources.files {
         let file = &source.file;
         let left_out = LEFT_OUT.iter().any(|l| file.starts_with(l));
@@ -54,23 +60,20 @@ pub(crate) fn files(
         }
         if file == "src/lib.rs" {
             let first = "pub mod error;\n";
-            let ours = "#[macro_use]\npub mod hole;\npub mod error;\n";
             ensure!(text.contains(first), "src/lib.rs: no `pub mod error;`");
-            text = text.replace(first, ours);
+            text = text.replace(first, &format!("{modules}{first}"));
             let last = "pub mod rng;\n";
             ensure!(text.contains(last), "src/lib.rs: no `pub mod rng;`");
             text = text.replace(last, "pub mod rng;\npub mod draws;\n");
         }
         all.push((file.clone(), text));
     }
-    let hole = match mode {
-        Mode::Cut => "hole.rs",
-        Mode::Switch => "switch.rs",
-    };
-    let mut ours = vec![(hole, "src/hole.rs"), ("draws.rs", "src/draws.rs")];
+    let mut ours =
+        vec![("hole.rs", "src/hole.rs"), ("draws.rs", "src/draws.rs")];
     ours.push(("judge.rs", "judge.rs"));
     ours.push(("milestone.rs", "milestone/main.rs"));
     if mode == Mode::Switch {
+        ours.push(("switch.rs", "src/switch.rs"));
         ours.push(("singly.rs", "singly.rs"));
     }
     for (from, to) in ours {

@@ -4,6 +4,7 @@
 use crate::holes::Hole;
 use anyhow::{Context, Result, anyhow};
 use proc_macro2::{TokenStream, TokenTree};
+use registry::STORED;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use syn::spanned::Spanned;
@@ -49,7 +50,11 @@ pub(crate) fn cut(text: &str, holes: &[&Hole], mode: Mode) -> Result<String> {
                 edits.put(begin..end, new);
             }
             Mode::Switch => {
-                edits.put(begin..begin, format!("{indent}{hole};\n"));
+                let new = format!(
+                    "{indent}if open!({names:?}) {{\n{indent}    {hole};\n\
+                     {indent}}}\n"
+                );
+                edits.put(begin..begin, new);
             }
         }
     }
@@ -118,7 +123,9 @@ pub(crate) fn kept(text: &str, hole: &Hole, block: &Block) -> usize {
             Stmt::Local(_) => {}
             Stmt::Macro(m) if starts(&m.mac.path, "assert") => kept = i + 1,
             Stmt::Expr(Expr::If(f), _)
-                if has("is_stored") && has(own) && only_calls(f) =>
+                if text[range(&*f.cond)] == *STORED
+                    && has(own)
+                    && only_calls(f) =>
             {
                 kept = i + 1;
             }
@@ -312,6 +319,10 @@ impl Without<'_, '_> {
             }
             Stmt::Expr(Expr::ForLoop(f), _) => self.block(&f.body, fast),
             Stmt::Expr(Expr::Match(m), _) => {
+                if let Some(plain) = self.plain_way(m, fast) {
+                    self.edits.put(range(stmt), plain.to_string());
+                    return false;
+                }
                 m.arms.iter().any(|a| match &*a.body {
                     Expr::Block(b) => self.block(&b.block, fast),
                     _ => self.mentions(range(a), fast, &[]),
@@ -324,6 +335,17 @@ impl Without<'_, '_> {
             Stmt::Expr(e, None) => self.tail(e, fast),
             Stmt::Item(_) => true,
         }
+    }
+    /// `b` of `match a { Some(x) => twin(x), None => b }`.
+    fn plain_way(
+        &self, m: &syn::ExprMatch, fast: &BTreeSet<String>,
+    ) -> Option<&str> {
+        let [door, plain] = &m.arms[..] else { return None };
+        let leads = |a: &syn::Arm| self.mentions(range(a), fast, &[]);
+        let text = |x: Range<usize>| &self.edits.text[x];
+        let only = leads(door) && !leads(plain);
+        (only && text(range(&plain.pat)) == "None")
+            .then(|| text(range(&*plain.body)))
     }
     /// `a.and(twin)` becomes `a`.
     fn tail(&mut self, e: &Expr, fast: &BTreeSet<String>) -> bool {
@@ -403,8 +425,8 @@ fn plain(run: &[&str], width: usize) -> Vec<String> {
     let mut code = false;
     let mut open = String::new();
     let close = |open: &mut String, out: &mut Vec<String>| {
-        let sentences = open.split_inclusive(". ").map(without_formula);
-        let said = sentences.collect::<Vec<_>>().join(" ");
+        let said = sentences(open).into_iter().map(without_formula);
+        let said = said.collect::<Vec<_>>().join(" ");
         out.extend(wrapped(&said, width));
         open.clear();
     };
@@ -455,51 +477,121 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     }
     lines
 }
-/// What a sentence says besides: `Sets y` of `Sets y = x·w, row by row`, and
-/// `Row by row`.
+/// What a sentence with a formula says besides: the parts between its semicolons
+/// that have none, and what is set, `Sets y` of `Sets y = x·w, row by row`. Less
+/// than such a part does not stay: half of it puzzles more than it tells.
 fn without_formula(sentence: &str) -> String {
     if !formula(sentence) {
         return sentence.to_string();
     }
-    const VERBS: [&str; 8] = [
-        "Sets", "Adds", "Replaces", "Returns", "Divides", "sets", "adds",
-        "returns",
-    ];
     let bare = sentence.trim().trim_end_matches('.');
-    let clause = |clause: &str| {
-        let mut kept: Vec<&str> = vec![];
-        for part in clause.split(", ") {
-            let left = part.split(" = ").next().unwrap_or(part);
-            if !formula(part) {
-                kept.push(part);
-            } else if VERBS.iter().any(|v| part.starts_with(v))
-                && !formula(left)
-            {
-                kept.push(left);
+    let parts = bare.split("; ").map(without_sides);
+    let parts: Vec<&str> = parts.filter(|p| !p.is_empty()).collect();
+    let said = parts.join("; ");
+    let letters = said.chars().take_while(|c| c.is_alphabetic()).count();
+    let mut rest = said.chars();
+    match rest.next() {
+        // a word, and no name
+        Some(c) if letters > 1 => {
+            format!("{}{}.", c.to_uppercase(), rest.as_str())
+        }
+        Some(_) => format!("{said}."),
+        None => said,
+    }
+}
+/// A part of a sentence if it has no formula, or what it says to be set.
+fn without_sides(part: &str) -> &str {
+    const VERBS: [&str; 4] = ["sets ", "adds ", "replaces ", "returns "];
+    let mut said = part;
+    if VERBS.iter().any(|v| said.to_lowercase().starts_with(v)) {
+        for end in [" where ", ": ", " = ", ", "] {
+            if formula(said) {
+                said = said.split(end).next().unwrap_or(said);
             }
         }
-        kept.join(", ")
-    };
-    let clauses: Vec<String> = bare.split("; ").map(clause).collect();
-    let clauses: Vec<&str> =
-        clauses.iter().map(|c| &c[..]).filter(|c| !c.is_empty()).collect();
-    let said = clauses.join("; ");
-    let words = said.split_whitespace().count();
-    let verb = VERBS.iter().any(|v| said.starts_with(v));
-    if words < 3 && !verb || formula(&said) {
-        return String::new();
     }
-    let mut letters = said.chars();
-    let first: String = letters.by_ref().take(1).collect();
-    format!("{}{}.", first.to_uppercase(), letters.as_str())
+    if formula(said) { "" } else { said }
 }
-/// Whether a sentence says how something is computed.
+/// The sentences of a paragraph, with the blanks behind them.
+pub(crate) fn sentences(text: &str) -> Vec<&str> {
+    const SHORT: [&str; 6] = ["al.", "alg.", "eq.", "fig.", "cf.", "e.g."];
+    let (mut all, mut from, mut at) = (vec![], 0, 0);
+    while let Some(dot) = text[at..].find(". ") {
+        at += dot + 2;
+        let word = text[from..at].trim().rsplit(' ').next();
+        if !word.is_some_and(|w| SHORT.contains(&w)) {
+            all.push(&text[from..at]);
+            from = at;
+        }
+    }
+    all.push(&text[from..]);
+    all
+}
+/// Whether a sentence says how something is computed. A shape does not, such as
+/// `[kv, n, g·d]`.
 pub(crate) fn formula(sentence: &str) -> bool {
     const SIGNS: &str = "Σ√∂⟨⟩ᵀ⊙·∏^←≈⁻⁺²³ᵢⱼₖₜ×";
+    let sentence = without_shapes(sentence);
     if sentence.chars().any(|c| SIGNS.contains(c)) {
         return true;
     }
     let right = sentence.split('=').skip(1);
     let mut sides = right.map(|s| s.split([',', ';']).next().unwrap_or(s));
     sides.any(|s| s.contains(['+', '-', '−', '*', '/']))
+}
+/// A sentence whose brackets with sizes in them are empty.
+fn without_shapes(sentence: &str) -> String {
+    let mut out = String::new();
+    for (i, part) in sentence.split('[').enumerate() {
+        let (inside, rest) = match part.split_once(']') {
+            Some((inside, rest)) if i > 0 => (inside, rest),
+            _ => ("", part),
+        };
+        let size =
+            |c: char| c.is_ascii_alphanumeric() || " ,_·+-/≥".contains(c);
+        if i > 0 {
+            out.push('[');
+        }
+        if !inside.chars().all(size) {
+            out += inside;
+        }
+        out += rest;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{formula, without_formulas};
+
+    fn cut(doc: &str) -> String {
+        without_formulas(&format!("/// {doc}\nfn f() {{}}\n"))
+            .lines()
+            .filter_map(|l| l.strip_prefix("///"))
+            .collect::<String>()
+            .trim()
+            .to_string()
+    }
+
+    #[test]
+    fn whole_sentences_stay_or_go() {
+        let doc = "Sets y = x·w, row by row. Source: A et al. 2019, eq. 3.";
+        assert_eq!(cut(doc), "Sets y. Source: A et al. 2019, eq. 3.");
+        let doc = "r = x − n·ln 2, and n's last bits. It is never 0.";
+        assert_eq!(cut(doc), "It is never 0.");
+        let doc = "√0 = 0; of NaN it is NaN.";
+        assert_eq!(cut(doc), "Of NaN it is NaN.");
+        let doc = "Replaces z: [n] by p; returns ℓ = ln Σ e^z.";
+        assert_eq!(cut(doc), "Replaces z: [n] by p; returns ℓ.");
+        assert_eq!(cut("s is f·f; m runs from 0."), "m runs from 0.");
+    }
+
+    #[test]
+    fn shapes_are_no_formulas() {
+        let doc = "Sets q. q: [kv, n, g·d]  w: [_, h·d]  x: [≥ n, d + 1]";
+        let same = doc.replace("  ", " ");
+        assert_eq!(cut(doc), same);
+        assert!(formula("wₑ·[e ∈ I]"));
+        assert!(formula("p is a·b"));
+    }
 }

@@ -1,7 +1,7 @@
 //! Grades one submission.
 
 use crate::assignment::{Assignment, Sources, Task, Variant};
-use crate::machine::{End, Limits, Machine};
+use crate::machine::{End, Grants, Limits, Machine};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -71,6 +71,7 @@ pub(crate) struct Isolation {
     pub(crate) scan: bool,
     pub(crate) no_std: bool,
     pub(crate) limits: bool,
+    pub(crate) memory: bool,
     pub(crate) namespaces: bool,
     pub(crate) missing: Vec<&'static str>,
 }
@@ -325,18 +326,12 @@ pub(crate) fn grade(
         format!("{} public cases passed; no hidden case was run", count(false))
     };
     let no_std = m.bare.is_some();
-    let namespaces = m.namespaces && options.namespaces;
-    let mut missing = vec![];
-    for (there, what) in [
-        (options.scan, "scan"),
-        (no_std, "no_std"),
-        (m.limits, "limits"),
-        (namespaces, "namespaces"),
-    ] {
-        if !there {
-            missing.push(what);
-        }
-    }
+    let namespaces = m.grants.namespaces && options.namespaces;
+    let grants = Grants { namespaces, ..m.grants };
+    let ours = [(options.scan, "scan"), (no_std, "no_std")];
+    let ours = ours.into_iter().filter(|(there, _)| !there);
+    let mut missing: Vec<_> = ours.map(|(_, what)| what).collect();
+    missing.extend(grants.missing());
     let paper = Paper {
         points: a.paper.points,
         score: options.paper,
@@ -356,7 +351,8 @@ pub(crate) fn grade(
         isolation: Isolation {
             scan: options.scan,
             no_std,
-            limits: m.limits,
+            limits: grants.limits,
+            memory: grants.memory,
             namespaces,
             missing,
         },

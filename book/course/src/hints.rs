@@ -1,8 +1,11 @@
 //! Three hints for each hole: what to look at, by hand; the shape of the step,
 //! from the library's own body; the formula, from its doc and the registry.
 
-use crate::cut::{formula, function, kept, parse, range, tokens, wrapped};
+use crate::cut::{
+    formula, function, kept, parse, range, sentences, tokens, wrapped,
+};
 use crate::holes::{Hole, OURS, Track};
+use crate::typed::typed;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,15 +31,14 @@ pub(crate) fn hint(track: &Track, id: &str, level: u8) -> Result<String> {
         }
         2 => shape(track, hole),
         _ => {
-            let mut text = said(track, hole)?
-                .split_inclusive(['.', '\n'])
-                .filter(|s| formula(s))
-                .map(|s| s.trim().to_string() + "\n")
-                .collect::<String>();
+            let said = said(track, hole)?;
+            let said = sentences(&said).into_iter().filter(|s| formula(s));
+            let mut text: String =
+                said.map(|s| wrapped(s, 78).join("\n") + "\n").collect();
             for other in &hole.ids {
                 let of = track.registry.get(other).unwrap_or(equation);
                 text += &format!("\n{other}, {}:\n", of.name);
-                text += &format!("{}\n", of.tex.trim());
+                text += &format!("{}\n", typed(&of.tex));
             }
             Ok(text.trim().to_string())
         }
@@ -52,7 +54,7 @@ fn said(track: &Track, hole: &Hole) -> Result<String> {
     let docs = lines.lines().map_while(|l| l.strip_prefix("///"));
     let docs = docs.take_while(|l| !l.starts_with(" ```") && *l != " # Panics");
     let docs: Vec<&str> = docs.map(str::trim).collect();
-    Ok(docs.join("\n").replace(".\n", ".\n\n").trim().to_string())
+    Ok(docs.join(" ").trim().to_string())
 }
 
 /// Its shapes, and the body with every right side left out.
@@ -63,9 +65,9 @@ fn shape(track: &Track, hole: &Hole) -> Result<String> {
     let (_, block) = function(&file, hole.line).context("a body")?;
     let said = said(track, hole)?;
     let mut out = String::new();
-    for sentence in said.split_inclusive(['.', '\n']) {
-        if !formula(sentence) && sentence.contains('[') {
-            out += sentence.trim();
+    for sentence in sentences(&said) {
+        if !formula(sentence) && sentence.contains(": [") {
+            out += &wrapped(sentence, 78).join("\n");
             out.push('\n');
         }
     }
@@ -168,6 +170,9 @@ pub(crate) fn faults(track: &Track) -> Result<Vec<String>> {
         for (i, text) in all.iter().enumerate() {
             if text.trim().is_empty() {
                 faults.push(format!("{id}: hint {} is empty", i + 1));
+            }
+            if i == 2 && text.contains('\\') {
+                faults.push(format!("{id}: hint 3 is no plain text"));
             }
             if all[..i].contains(text) {
                 faults.push(format!("{id}: hint {} is another's", i + 1));

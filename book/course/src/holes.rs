@@ -67,8 +67,9 @@ pub(crate) struct Track {
 }
 impl Track {
     pub(crate) fn open() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let root = root.canonicalize().context("the clone")?;
+        // not by `canonicalize`, whose paths cargo cannot read on Windows
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = here.ancestors().nth(2).context("the clone")?.to_path_buf();
         let registry = Registry::load(&root)?;
         let sources = Sources::load(&root)?;
         let shown = registry::directives(&root)?;

@@ -23,8 +23,37 @@ pub(crate) struct Machine {
     work: PathBuf,
     /// A sysroot with `core` and `alloc` only, for submissions.
     pub(crate) bare: Option<PathBuf>,
-    pub(crate) namespaces: bool,
+    pub(crate) grants: Grants,
+}
+/// What the system grants to keep a program apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Grants {
+    /// Of processor time, and of the length of a file.
     pub(crate) limits: bool,
+    /// A limit of memory.
+    pub(crate) memory: bool,
+    pub(crate) namespaces: bool,
+}
+impl Grants {
+    /// What a system of this name grants: on a Mac the shell limits no memory,
+    /// and Windows has no such shell.
+    fn of(os: &str, namespaces: impl FnOnce() -> bool) -> Self {
+        Self {
+            limits: os != "windows",
+            memory: !["macos", "windows"].contains(&os),
+            namespaces: os == "linux" && namespaces(),
+        }
+    }
+    pub(crate) fn missing(self) -> Vec<&'static str> {
+        let Self { limits, memory, namespaces } = self;
+        let all = [
+            (limits, "limits"),
+            (memory, "memory limit"),
+            (namespaces, "namespaces"),
+        ];
+        let missing = all.into_iter().filter(|(there, _)| !there);
+        missing.map(|(_, what)| what).collect()
+    }
 }
 impl Drop for Machine {
     fn drop(&mut self) {
@@ -90,16 +119,12 @@ impl Machine {
             folder,
             work,
             bare: None,
-            limits: cfg!(unix),
-            namespaces: false,
+            grants: Grants::of(std::env::consts::OS, || {
+                let mut unshare = Command::new("unshare");
+                unshare.args(NAMESPACES).arg("true").stderr(Stdio::null());
+                unshare.status().is_ok_and(|s| s.success())
+            }),
         };
-        machine.namespaces = machine.limits
-            && Command::new("unshare")
-                .args(NAMESPACES)
-                .arg("true")
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|s| s.success());
         machine.bare = machine.sysroot(&sysroot, &libraries).ok();
         Ok(machine)
     }
@@ -401,7 +426,7 @@ impl Machine {
     }
     fn limited(&self, program: &Command, limits: Limits) -> Command {
         let mut command;
-        if self.limits {
+        if self.grants.limits {
             let (time, memory) = (limits.seconds, 1000 * limits.megabytes);
             // in blocks of 512 or 1024 bytes
             let length = if limits.writes { 200_000 } else { 0 };
@@ -409,7 +434,7 @@ impl Machine {
                 "ulimit -c 0; ulimit -t {time}; ulimit -v {memory} \
                  2>/dev/null; ulimit -f {length}; \"$0\" \"$@\"; exit $?"
             );
-            if limits.namespaces && self.namespaces {
+            if limits.namespaces && self.grants.namespaces {
                 command = Command::new("unshare");
                 command.args(NAMESPACES).arg("sh");
             } else {
@@ -444,7 +469,8 @@ const NAMESPACES: &[&str] = &[
 pub(crate) fn pristine(a: &Assignment) -> String {
     let mut text =
         "//! The files of the assignment; the grader has its own copy \
-                    of this one.\n#![no_std]\n#![allow(unused)]\n\n"
+         of this one.\n#![no_std]\n#![allow(unused, reason = \"a function \
+         that is not written yet\")]\n\n"
             .to_string();
     for file in &a.files {
         text += &format!("pub mod {};\n", file.trim_end_matches(".rs"));
@@ -519,5 +545,21 @@ fn words(signal: i32) -> String {
             .into(),
         25 => "writing a file that is too long (signal 25)".into(),
         s => format!("signal {s}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Grants;
+
+    #[test]
+    fn each_system_says_what_it_lacks() {
+        let missing = |os, unshare| Grants::of(os, || unshare).missing();
+        assert!(missing("linux", true).is_empty());
+        assert_eq!(missing("linux", false), ["namespaces"]);
+        // not even asked for
+        assert_eq!(missing("macos", true), ["memory limit", "namespaces"]);
+        let all = ["limits", "memory limit", "namespaces"];
+        assert_eq!(missing("windows", true), all);
     }
 }

@@ -4,6 +4,7 @@
 mod holes;
 mod cut;
 mod copy;
+mod typed;
 mod hints;
 mod next;
 mod table;
@@ -320,14 +321,12 @@ fn grading(course: &Course, g: &Grading) -> Result<()> {
     }
     let mut papers = papers(g, most)?;
     let machine = Machine::new()?;
-    let walls = machine.bare.is_some() && machine.limits && machine.namespaces;
+    let mut missing = machine.grants.missing();
+    missing.extend(machine.bare.is_none().then_some("no_std"));
     ensure!(
-        walls || !g.require_isolation,
-        "--require-isolation: this machine grants no_std {}, limits {}, \
-         namespaces {}",
-        machine.bare.is_some(),
-        machine.limits,
-        machine.namespaces
+        missing.is_empty() || !g.require_isolation,
+        "--require-isolation: this machine has no {}",
+        missing.join(", ")
     );
     let options = Options::new(g.seed.or(course.seed));
     let mut grades: Vec<(String, Grade)> = vec![];

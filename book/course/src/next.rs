@@ -1,6 +1,7 @@
 //! What is written, what holds, and what comes next.
 
 use crate::copy::find;
+use crate::cut::wrapped;
 use crate::holes::{Hole, Track};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,12 +147,17 @@ impl<'a> State<'a> {
     /// The whole report.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        for (slug, title) in &self.track.chapters {
+        let bars = self.track.chapters.iter().map(|(slug, title)| {
             let holes = self.track.holes.iter().filter(|h| h.chapter == *slug);
             let ids: Vec<&String> = holes.flat_map(|h| &h.ids).collect();
             let held = ids.iter().filter(|id| self.holds(id)).count();
-            let bar = "#".repeat(held) + &".".repeat(ids.len() - held);
-            text += &format!("{title:<50} {bar}\n");
+            ("#".repeat(held) + &".".repeat(ids.len() - held), title)
+        });
+        let bars: Vec<_> = bars.collect();
+        // on the left, where no terminal is too narrow for them
+        let width = bars.iter().map(|(bar, _)| bar.len()).max().unwrap_or(0);
+        for (bar, title) in bars {
+            text += &format!("{bar:<width$}  {title}\n");
         }
         let all = self.track.holes.iter().flat_map(|h| &h.ids).count();
         let held = self.verdicts.values().filter(|v| **v == Verdict::Holds);
@@ -212,7 +218,8 @@ impl<'a> State<'a> {
         let mut text = String::new();
         for (id, verdict) in &self.verdicts {
             if let Verdict::Open(words) = verdict {
-                text += &format!("{id} is written; its check waits: {words}\n");
+                let said = format!("{id} is written; its check waits: {words}");
+                text += &(wrapped(&said, 78).join("\n  ") + "\n");
             }
         }
         if !text.is_empty() {

@@ -8,7 +8,10 @@ fn isolation(g: &Grade) -> String {
     if g.isolation.missing.is_empty() {
         return String::new();
     }
-    format!("Isolation that was missing: {}.\n", g.isolation.missing.join(", "))
+    format!(
+        "Isolation that was missing: {}. Run only files that you trust.\n",
+        g.isolation.missing.join(", ")
+    )
 }
 /// The case that a person should see first: a public one, if it is lost.
 fn first_lost(o: &Outcome) -> Option<&Run> {

@@ -8,6 +8,7 @@ use crate::holes::{OURS, Track};
 use crate::next::cargo;
 use crate::table::Table;
 use anyhow::{Context, Result, ensure};
+use registry::STORED;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -27,6 +28,14 @@ pub(crate) fn rows(track: &Track, table: &mut Table) -> Result<()> {
         "{equations} of {coded}, in {holes} functions and {chapters} chapters"
     ));
     answers(track, table)?;
+    let (stays, goes) = widening(track)?;
+    let said = format!(
+        "above {} holes; in {} it is the answer once more",
+        stays.len(),
+        goes.join(" and ")
+    );
+    let what = "what widens numbers of 16 bits stays";
+    table.row(what, stays.len() > goes.len(), &said);
     let faults = hints::faults(track)?;
     table.row(
         "three hints for each hole",
@@ -95,6 +104,29 @@ fn fresh(
     }
     write(track, &folder, mode)?;
     Ok(folder)
+}
+
+/// The functions in which a hole leaves what widens numbers that are stored, and
+/// those in which it does not.
+fn widening(track: &Track) -> Result<(Vec<&str>, Vec<&str>)> {
+    let (mut stays, mut goes) = (vec![], vec![]);
+    for hole in &track.holes {
+        let files = &track.sources.files;
+        let source = files.iter().find(|s| s.file == hole.file);
+        let text = &source.context("a source")?.text;
+        let file = parse(text)?;
+        let (_, block) = function(&file, hole.line).context("a body")?;
+        let widens = |stmt: &syn::Stmt| {
+            text[range(stmt)].starts_with(&format!("if {STORED} {{"))
+        };
+        let kept = &block.stmts[..kept(text, hole, block)];
+        if kept.iter().any(widens) {
+            stays.push(&hole.item[..]);
+        } else if block.stmts.iter().any(widens) {
+            goes.push(&hole.item[..]);
+        }
+    }
+    Ok((stays, goes))
 }
 
 /// What is cut out stands nowhere in the copy.

@@ -28,4 +28,4 @@ pub use error::{Error, end_with_the_reader, files, hint, read};
 pub use places::{Place, Places, places};
 pub use problems::{Problem, problems};
 pub use registry::{Equation, Kind, Registry, Target};
-pub use source::{Item, Mark, Planted, Source, Sources};
+pub use source::{Item, Mark, Planted, STORED, Source, Sources};

@@ -11,6 +11,10 @@ use syn::Attribute;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
+/// The condition behind which a kernel widens numbers that are stored in 16 bits:
+/// no formula. By it a page folds those lines, and a hole keeps them.
+pub const STORED: &str = "T::STORED";
+
 /// All files under `src/` and `tests/`.
 #[derive(Clone, Debug)]
 pub struct Sources {

@@ -37,9 +37,9 @@ pub fn fill(
 /// Sets the weights and combines: wₜⱼ = pₜⱼ / Σₗ pₜₗ over all k choices, before
 /// any is dropped, and yₜ = Σ wₜⱼ·fₜⱼ over the choices that are kept.
 ///
-/// `y`: [n, d]; `w`, `p`, `kept`: [n, k], p as of the choices; `f`: [n, k, d],
-/// what the chosen experts made of each token. Of a dropped choice `f` may be
-/// anything, NaN included.
+/// `y`: [n, d]; `w`, `p`, `kept`: [n, k], p those of the choices, all positive;
+/// `f`: [n, k, d], what the chosen experts made of each token. Of a dropped choice
+/// `f` may be anything, NaN included.
 pub fn combine<T: Real>(
     y: &mut [T], w: &mut [T], p: &[T], f: &[T], kept: &[bool], k: usize,
 ) {
