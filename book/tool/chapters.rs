@@ -200,7 +200,7 @@ fn five(minutes: usize) -> usize {
 /// estimate from how long it is, without what a page folds. What is hard about
 /// it, the chapter derives, in the time that stands below its title.
 pub(crate) fn writing(code: &str) -> usize {
-    five(A_LINE * shown(code))
+    five(A_LINE * shown(code, Quote::CODE))
 }
 
 impl Tally {

@@ -29,6 +29,8 @@ pub(crate) struct Quote {
     others: bool,
 }
 impl Quote {
+    /// The library's, folded wherever anything can be.
+    pub(crate) const CODE: Self = Self { checks: true, others: true };
     /// An item of this file in this chapter.
     pub(crate) fn new(file: &str, chapter: &str) -> Self {
         let checks = !file.starts_with("tests/");
@@ -159,7 +161,7 @@ fn statement(lines: &[&str], at: usize) -> usize {
 mod tests {
     use super::{COMMENT, GATE, OTHERS, Quote, parts};
 
-    const CODE: Quote = Quote { checks: true, others: true };
+    const CODE: Quote = Quote::CODE;
     const TEST: Quote = Quote { checks: false, others: true };
 
     const KERNEL: &str = "\
