@@ -259,6 +259,53 @@ fn unsafe_stands_in_one_folder() {
     assert_none(faults.collect());
 }
 
+// Output --------------------------------------------------------------------
+
+/// How a program begins that may print to somebody who stops reading, as in
+/// `… | head`; `println!` would panic.
+const BEGINS: &str = "    registry::end_with_the_reader();";
+
+/// A program that prints, and whose `main` does not begin so.
+fn prints_unguarded(c: &Crate) -> Option<String> {
+    let root = &c.files[0];
+    let main = root.text.lines().skip_while(|l| !l.starts_with("fn main()"));
+    let first = main.skip_while(|l| !l.ends_with('{')).nth(1)?;
+    // Cargo reads what a build script prints.
+    if first == BEGINS || root.name.ends_with("/build.rs") {
+        return None;
+    }
+    let comment = |l: &str| l.trim_start().starts_with("//");
+    let prints = |f: &&tree::File| {
+        let mut lines = f.text.lines().filter(|l| !comment(l));
+        lines.any(|l| {
+            let print = l.find("print");
+            print.is_some_and(|at| {
+                let (before, rest) = l.split_at(at);
+                let rest = rest.trim_start_matches("println");
+                let rest = rest.trim_start_matches("print");
+                rest.starts_with('!') && !before.ends_with('e')
+            })
+        })
+    };
+    let file = c.files.iter().find(prints)?;
+    Some(format!(
+        "{}: `main` does not begin with `{}`, and {} prints; begin with it, or \
+         write by `writeln!`",
+        root.name,
+        BEGINS.trim(),
+        file.name
+    ))
+}
+
+#[test]
+fn a_program_ends_with_its_reader() {
+    let programs = crates().iter().filter(|c| {
+        c.files[0].text.lines().any(|l| l.starts_with("fn main()"))
+    });
+    assert!(programs.clone().count() > 14, "are programs still read?");
+    assert_none(programs.filter_map(prints_unguarded).collect());
+}
+
 // The tests are tested ------------------------------------------------------
 
 /// A small library in which all is well, but for the files given here.
@@ -311,6 +358,25 @@ fn the_order_is_that_of_the_mod_lines() {
     ];
     let want = "src/a/inner.rs src/a.rs src/b/c.rs d/g.rs d/e.rs src/lib.rs";
     assert_eq!(order(&planted(&files)).join(" "), want);
+}
+
+#[test]
+fn a_program_that_would_panic_is_found() {
+    let unguarded = |main: &str, other: &str| {
+        let files = [("src/lib.rs", main), ("src/a.rs", other)];
+        prints_unguarded(&planted(&files)).is_some()
+    };
+    let says = "fn f() {\n    println!();\n}";
+    let main = "mod a;\nfn main() {\n    a::f();\n}";
+    assert!(unguarded(main, says), "in another file");
+    let one = "mod a;\nfn main() -> u8 {\n    print!(\"1\");\n    1\n}";
+    assert!(unguarded(one, ""), "in its own");
+    let begins = main.replace("    a::f", &format!("{BEGINS}\n    a::f"));
+    assert!(!unguarded(&begins, says), "it begins so");
+    let late = main.replace("f();", &format!("f();\n{BEGINS}"));
+    assert!(unguarded(&late, says), "too late");
+    assert!(!unguarded(main, &says.replace("print", "eprint")), "stderr");
+    assert!(!unguarded(main, "/// println!()\nfn f() {}"), "a comment");
 }
 
 /// Every way to name something of a file that comes later.
