@@ -6,6 +6,7 @@ use crate::allocator::{alone, calls, count_this_thread, in_use};
 use moe_by_hand::block::Block;
 use moe_by_hand::config::Config;
 use moe_by_hand::half::{Bf16, F16};
+use moe_by_hand::kernel::simd::{self, Buffer};
 use moe_by_hand::layer::{Decode, Shape};
 use moe_by_hand::memory;
 use moe_by_hand::model::Model;
@@ -75,6 +76,20 @@ fn with_muon<T: Stored>(o: Options) -> Run<Muon<f32>, T> {
 }
 fn muon(layout: &Layout) -> Muon<f32> {
     Muon::with(layout, 0.1, 20.0, current_num_threads(), hidden)
+}
+/// Also of one so long that it takes a page more.
+#[test]
+fn a_buffer_is_counted_as_it_is_allocated() {
+    let _alone = alone();
+    let part = [0u32; 256]; // 1 KiB
+    for len in [0, 1, 1023, 1024, 1025, 2047, 2048, 5000] {
+        let (taken, one) = bytes(|| Buffer::new(len, part));
+        let (counted, _) = simd::bytes(|| Buffer::new(len, part));
+        assert_eq!(taken as u64, counted, "{len} KiB");
+        assert!(counted - one.len() as u64 * 1024 <= 4096, "{len} KiB");
+        let (freed, _) = bytes(|| drop(Buffer::new(len, part)));
+        assert_eq!(freed, 0, "{len} KiB");
+    }
 }
 /// Goes on until each thread of the pool has taken work from another. The
 /// first time it does, rayon allocates what it needs for that, and on a busy

@@ -137,3 +137,12 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[test]
+fn texts_ask_for_rungs_that_there_are() {
+    for args in printed::understood::<Args>("ladder") {
+        for name in args.rungs {
+            assert!(RUNGS.iter().any(|r| r.0 == name), "no rung {name}");
+        }
+    }
+}

@@ -1,11 +1,9 @@
 //! Chapter: training. The ladder on a text of a few words, and the chapters'
 //! data against what the program would write.
 
-use crate::Args;
 use crate::alone::Alone;
 use crate::counts::Counts;
 use crate::data::{Data, Rung};
-use crate::printed::understood;
 use crate::rungs::{
     MOMENTS, RUNGS, STEPS, TEMPERATURES, Task, WRITTEN, climb, config, options,
 };
@@ -80,15 +78,6 @@ fn every_rung_learns() {
 }
 const LOSSES: [f64; 9] =
     [2.3823, 1.0832, 3.0245, 2.7398, 2.7631, 2.7459, 2.7457, 2.765, 2.8287];
-
-#[test]
-fn texts_ask_for_rungs_that_there_are() {
-    for args in understood::<Args>("ladder") {
-        for name in args.rungs {
-            assert!(RUNGS.iter().any(|r| r.0 == name), "no rung {name}");
-        }
-    }
-}
 
 /// The chapters show what this program writes.
 #[test]

@@ -94,3 +94,12 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[test]
+fn texts_ask_for_sweeps_that_there_are() {
+    for args in printed::understood::<Args>("sweeps") {
+        for name in args.names {
+            assert!(SWEEPS.iter().any(|s| s.0 == name), "no sweep {name}");
+        }
+    }
+}

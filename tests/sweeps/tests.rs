@@ -2,21 +2,10 @@
 
 use crate::csv::Csv;
 use crate::plots::{Series, choosing, draw};
-use crate::printed::understood;
 use crate::runs::{Lab, Run, options};
-use crate::{Args, SWEEPS};
 use moe_by_hand::config::Config;
 use moe_by_hand::train::data::Text;
 use moe_by_hand::train::options::Options;
-
-#[test]
-fn texts_ask_for_sweeps_that_there_are() {
-    for args in understood::<Args>("sweeps") {
-        for name in args.names {
-            assert!(SWEEPS.iter().any(|s| s.0 == name), "no sweep {name}");
-        }
-    }
-}
 
 #[test]
 fn mixtures_differ_by_their_routers_alone() {

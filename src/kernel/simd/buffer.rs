@@ -58,7 +58,8 @@ thread_local! {
 /// ```
 /// use moe_by_hand::kernel::simd::{Buffer, bytes};
 /// let make = || (Buffer::new(1 << 60, 0.0f32), Buffer::new(3, 0usize));
-/// assert_eq!(bytes(make).0, (1 << 62) + 3 * size_of::<usize>() as u64);
+/// let three = 3 * size_of::<usize>() as u64;
+/// assert_eq!(bytes(make).0, (1 << 62) + 4096 + three); // a page for a long one
 /// ```
 pub fn bytes<R>(make: impl FnOnce() -> R) -> (u64, R) {
     /// Ends the count of this call, also when `make` panics.
@@ -92,6 +93,8 @@ impl<T> Buffer<T> {
     fn filled(len: usize, f: impl Fn(usize) -> T) -> Self {
         if let Some(asked) = ASKED.get() {
             let size = (size_of::<T>() as u64).saturating_mul(len as u64);
+            let spare = Self::spare(size.try_into().unwrap_or(usize::MAX));
+            let size = size.saturating_add(spare as u64);
             ASKED.set(Some(asked.saturating_add(size)));
             return Self::default();
         }
@@ -115,7 +118,7 @@ impl<T> Buffer<T> {
         }
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let mut place = 0;
-        if Self::long(layout) {
+        if Self::spare(len * size_of::<T>()) > 0 {
             place = NEXT.fetch_add(1, Relaxed).wrapping_mul(STEP) % PAGE;
         }
         // SAFETY: where it is not 0, there is a page more than the values take.
@@ -129,24 +132,27 @@ impl<T> Buffer<T> {
     #[track_caller]
     fn layout(len: usize) -> Layout {
         let layout = Layout::array::<T>(len).and_then(|l| {
-            if l.size() < LONG || align_of::<T>() > ALIGN {
-                return l.align_to(ALIGN);
-            }
-            let align = if l.size() < LARGE { PAGE } else { LARGE };
-            Layout::from_size_align(l.size() + PAGE, align)
+            let size = l.size() + Self::spare(l.size());
+            let align = match size - l.size() {
+                0 => ALIGN.max(l.align()),
+                _ if l.size() < LARGE => PAGE,
+                _ => LARGE,
+            };
+            Layout::from_size_align(size, align)
         });
         layout.unwrap_or_else(|_| panic!("{len} values are too many"))
     }
-    /// Whether there is a page more than the values take.
-    fn long(layout: Layout) -> bool {
-        layout.align() >= PAGE && align_of::<T>() <= ALIGN
+    /// Bytes that are allocated besides values of this size: a page, in which a
+    /// long buffer begins where the one before did not.
+    fn spare(size: usize) -> usize {
+        if size < LONG || align_of::<T>() > ALIGN { 0 } else { PAGE }
     }
 }
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
         let layout = Self::layout(self.len);
-        let long = Self::long(layout);
-        let place = if long { self.at.addr().get() % PAGE } else { 0 };
+        let spare = Self::spare(self.len * size_of::<T>());
+        let place = self.at.addr().get() % spare.max(1);
         if layout.size() > 0 {
             // SAFETY: it was allocated with this layout, `place` bytes before
             // the values. They are `Copy`, since only such can be put in, so
