@@ -243,7 +243,8 @@ fn each_part_is_known_before() {
         let near = |part: &str, said: u64, taken: usize| {
             println!("{what}, {part}: {said} said, {taken} taken");
             let rest = taken.abs_diff(said as usize);
-            let most = 5_000 + taken / 1000;
+            // The pages of long buffers are a part of their own.
+            let most = 5_000 + taken / 1000 + 4096 * (taken >> 20);
             assert!(rest < most, "{what}, {part}: off by {rest}");
         };
         let (taken, _p) = bytes(|| m.init::<f32>(0));

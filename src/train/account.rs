@@ -1,7 +1,7 @@
 //! Chapter: memory. How much memory a training run takes, asked before any
 //! of it is taken.
 
-use crate::kernel::simd::bytes;
+use crate::kernel::simd::asked;
 use crate::layer::{Layer, Shape};
 use crate::memory;
 use crate::model::Model;
@@ -18,7 +18,7 @@ use serde::Serialize;
 ///
 /// No formula is needed: each part is made by the code that makes it in a
 /// [`Trainer`](crate::train::trainer::Trainer), with buffers that only add up
-/// their sizes (see [`bytes`]). So a layer of one's own is counted as well.
+/// their sizes (see [`bytes`](crate::kernel::simd::bytes)). So a layer of one's own is counted as well.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Account {
     /// θ.
@@ -37,6 +37,8 @@ pub struct Account {
     pub validation: u64,
     /// The text, and the tokens of a step.
     pub data: u64,
+    /// A page for each long buffer, which begins somewhere in it.
+    pub pages: u64,
 }
 impl Account {
     /// A run of this model with these settings, on a text of so many bytes
@@ -57,7 +59,7 @@ impl Account {
             let weights = memory::weights::<f32>(&m.config);
             let (activations, none) = (u64::MAX, 0);
             let [working, gradients, moments] = [none; 3];
-            let [validation, data] = [none; 2];
+            let [validation, data, pages] = [none; 3];
             return Self {
                 weights,
                 working,
@@ -66,42 +68,48 @@ impl Account {
                 activations,
                 validation,
                 data,
+                pages,
             };
         }
         let c = &m.config;
         let coef = Coefficients { ce: 1.0, aux: o.aux, z: o.z_loss };
         let shards = shards(shape);
-        let weights = bytes(|| m.layout.zeros::<f32>()).0;
-        let working = bytes(|| working::<T>(&m.layout)).0;
-        let one = bytes(|| m.layout.grads::<T>()).0;
-        let norm = bytes(|| Norm::<T>::new(&m.layout)).0;
-        let all = bytes(|| {
+        let weights = asked(|| m.layout.zeros::<f32>()).0;
+        let working = asked(|| working::<T>(&m.layout)).0;
+        let one = asked(|| m.layout.grads::<T>()).0;
+        let norm = asked(|| Norm::<T>::new(&m.layout)).0;
+        let all = asked(|| {
             Gradient::<T, B>::new(m, shape, shards, coef, o.recompute)
         });
-        let rope = bytes(|| Rope::new(c.head, c.context, c.rope_theta)).0;
-        let moments = bytes(|| optimizer(&m.layout)).0;
+        let all = all.0; // with a gradient for each shard
+        let rope = asked(|| Rope::new(c.head, c.context, c.rope_theta)).0;
+        let moments = asked(|| optimizer(&m.layout)).0;
         let held_out = text.div_ceil(10);
-        let validation = bytes(|| {
+        let validation = asked(|| {
             let (n, time) = (held_out, shape.time);
             Validation::<B, T>::for_threads(m, n, time, threads)
         });
+        let validation = validation.0;
         let tokens = 2 * shape.rows() * o.accumulate * size_of::<usize>();
+        let parts = [weights, working, norm, all, rope, moments, validation];
+        let gradients = shards as u64 * one[0];
         Self {
-            weights,
-            working,
-            gradients: shards as u64 * one + norm,
-            moments,
-            activations: all.0 - shards as u64 * one + rope,
-            validation: validation.0,
+            weights: weights[0],
+            working: working[0],
+            gradients: gradients + norm[0],
+            moments: moments[0],
+            activations: all[0] - gradients + rope[0],
+            validation: validation[0],
             data: (tokens + text) as u64,
+            pages: parts.iter().map(|[_, pages]| pages).sum(),
         }
     }
     /// All of it.
     pub fn total(&self) -> u64 {
         let Self { weights, working, gradients, moments, .. } = *self;
-        let Self { activations, validation, data, .. } = *self;
+        let Self { activations, validation, data, pages, .. } = *self;
         let all = [weights, working, gradients, moments, activations];
-        let rest = [validation, data];
+        let rest = [validation, data, pages];
         all.into_iter().chain(rest).fold(0, u64::saturating_add)
     }
 }

@@ -9,6 +9,7 @@ mod peak;
 mod runs;
 mod layout;
 mod passes;
+mod places;
 mod again;
 mod threads;
 
@@ -39,6 +40,8 @@ enum What {
     Layout,
     /// Separate passes, blocks, and one loop
     Passes,
+    /// Where arrays begin in their pages, and what AdamW's loop waits for
+    Places,
     /// Activations that are kept or computed again
     Recompute,
     /// Threads, sums and cache lines
@@ -51,6 +54,7 @@ impl What {
             What::Runs => return Some(runs::print()),
             What::Layout => return Some(layout::print()),
             What::Passes => passes::print(),
+            What::Places => places::print(),
             What::Recompute => again::print(),
             What::Threads => threads::print(),
         }

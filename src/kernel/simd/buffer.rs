@@ -47,8 +47,8 @@ unsafe impl<T: Send> Send for Buffer<T> {}
 unsafe impl<T: Sync> Sync for Buffer<T> {}
 
 thread_local! {
-    /// Inside [`bytes`]: what buffers asked for so far.
-    static ASKED: Cell<Option<u64>> = const { Cell::new(None) };
+    /// Inside [`asked`]: what buffers asked for so far.
+    static ASKED: Cell<Option<[u64; 2]>> = const { Cell::new(None) };
 }
 
 /// The bytes of all buffers that `make` asks for on this thread, and what it
@@ -62,19 +62,28 @@ thread_local! {
 /// assert_eq!(bytes(make).0, (1 << 62) + 4096 + three); // a page for a long one
 /// ```
 pub fn bytes<R>(make: impl FnOnce() -> R) -> (u64, R) {
+    let ([values, pages], made) = asked(make);
+    (values.saturating_add(pages), made)
+}
+/// [`bytes`] in two parts: those of the values, and the pages in which long
+/// buffers begin.
+pub(crate) fn asked<R>(make: impl FnOnce() -> R) -> ([u64; 2], R) {
     /// Ends the count of this call, also when `make` panics.
-    struct Outer(Option<u64>);
+    struct Outer(Option<[u64; 2]>);
     impl Drop for Outer {
         fn drop(&mut self) {
             let inner = ASKED.get().unwrap_or_default();
-            ASKED.set(self.0.map(|outer| outer.saturating_add(inner)));
+            ASKED.set(self.0.map(|outer| sum(outer, inner)));
         }
     }
-    let outer = Outer(ASKED.replace(Some(0)));
+    let outer = Outer(ASKED.replace(Some([0; 2])));
     let made = make();
     let asked = ASKED.get().unwrap_or_default();
     drop(outer);
     (asked, made)
+}
+fn sum([a, b]: [u64; 2], [c, d]: [u64; 2]) -> [u64; 2] {
+    [a.saturating_add(c), b.saturating_add(d)]
 }
 
 impl<T: Copy> Buffer<T> {
@@ -94,8 +103,7 @@ impl<T> Buffer<T> {
         if let Some(asked) = ASKED.get() {
             let size = (size_of::<T>() as u64).saturating_mul(len as u64);
             let spare = Self::spare(size.try_into().unwrap_or(usize::MAX));
-            let size = size.saturating_add(spare as u64);
-            ASKED.set(Some(asked.saturating_add(size)));
+            ASKED.set(Some(sum(asked, [size, spare as u64])));
             return Self::default();
         }
         let layout = Self::layout(len);

@@ -40,6 +40,7 @@ mod neon;
 mod isa;
 pub(crate) mod tile;
 
+pub(crate) use buffer::asked;
 pub use buffer::{ALIGN, Buffer, bytes};
 pub use isa::{Isa, IsaError};
 pub use vector::{Kernel, Simd};
