@@ -199,6 +199,7 @@ async fn visit(
     let app = Router::new()
         .route("/--check", get(async move || Html(harness)))
         .route("/--axe.js", get(async move || script))
+        .route("/--at", post(told))
         .route("/--report", post(reported))
         .with_state(send)
         .fallback_service(files);
@@ -228,6 +229,10 @@ fn start(browser: &str, profile: &Path, address: &str) -> Result<Child> {
     command.spawn().with_context(|| browser.to_string())
 }
 
+/// Tells which page is looked at: all of them take some minutes.
+async fn told(page: String) {
+    eprintln!("{page}");
+}
 async fn reported(State(send): State<UnboundedSender<String>>, body: String) {
     let _ = send.send(body);
 }
