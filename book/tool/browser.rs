@@ -2,23 +2,17 @@
 //! as a phone and dark. Nothing may scroll sideways, complain, be missing, or
 //! be pale in any theme.
 
+use crate::http::{self, Request, Response};
 use anyhow::{Context, Result, bail, ensure};
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::header::{
-    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-};
-use axum::http::{HeaderValue, StatusCode, Uri};
-use axum::response::{Html, Response};
-use axum::routing::{get, post};
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::{Method, StatusCode};
 use regex::Regex;
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tower_http::services::ServeDir;
 
 /// Names under which the browser is installed.
 const NAMES: [&str; 4] =
@@ -49,8 +43,6 @@ pub fn check(html: &Path) -> Result<()> {
     };
     let pages = pages(html)?;
     let count = pages.len();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let axe = axe(&html.with_file_name("axe"));
     if axe.is_none() {
         println!(
@@ -58,7 +50,7 @@ pub fn check(html: &Path) -> Result<()> {
              install Node.js, and be online once)"
         );
     }
-    let faults = runtime.block_on(visit(name, html, pages, axe))?;
+    let faults = visit(name, html, pages, axe)?;
     if !faults.is_empty() {
         bail!("{} faults\n  {}", faults.len(), faults.join("\n  "));
     }
@@ -87,29 +79,38 @@ pub fn pdf(html: &Path, file: &Path) -> Result<()> {
         "no Chromium here, which prints the PDF; on Debian: apt-get install \
          chromium",
     )?;
-    let page = Html(paper(&std::fs::read_to_string(html.join("print.html"))?)?);
-    let app = Router::new()
-        .route("/--paper", get(async move || page))
-        .fallback_service(ServeDir::new(html));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let address = format!("http://{}/--paper", listener.local_addr()?);
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let mut command = Command::new(name);
-        command.args(FLAGS).arg("--no-pdf-header-footer");
-        command.arg("--generate-pdf-document-outline");
-        command.arg(format!("--print-to-pdf={}", file.display()));
-        command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
-        let status =
-            tokio::task::spawn_blocking(move || command.status()).await??;
-        ensure!(
-            status.success() && file.exists(),
-            "{name} printed nothing: {status}"
-        );
-        Ok(())
-    })
+    let page = paper(&std::fs::read_to_string(html.join("print.html"))?)?;
+    let address = beside(html, "/--paper", page)?;
+    let mut command = Command::new(name);
+    command.args(FLAGS).arg("--no-pdf-header-footer");
+    command.arg("--generate-pdf-document-outline");
+    command.arg(format!("--print-to-pdf={}", file.display()));
+    command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status()?;
+    ensure!(
+        status.success() && file.exists(),
+        "{name} printed nothing: {status}"
+    );
+    Ok(())
+}
+
+/// Serves a page beside those of the folder `html`, and returns its address.
+fn beside(html: &Path, path: &'static str, page: String) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("http://{}{path}", listener.local_addr()?);
+    let (html, page) = (html.to_path_buf(), Arc::new(page));
+    std::thread::spawn(move || {
+        http::serve(listener, move |request| {
+            let (html, page) = (html.clone(), page.clone());
+            async move {
+                match request.uri().path() == path {
+                    true => http::page(&page),
+                    false => http::file(&html, &request),
+                }
+            }
+        })
+    });
+    Ok(address)
 }
 
 /// The page that has the whole book, for paper: its scripts would wait for
@@ -127,31 +128,21 @@ pub fn picture(html: &Path, file: &Path) -> Result<()> {
         .context("no Chromium here; on Debian: apt-get install chromium")?;
     let (width, height) = (1180, 760);
     // In a frame, which scrolls to the equation before it is looked at.
-    let page = Html(format!(
+    let page = format!(
         "<!DOCTYPE html><body style=\"margin:0\"><iframe \
          src=\"rmsnorm.html#eq-rmsnorm-backward\" \
          style=\"border:0;width:{width}px;height:{height}px\"></iframe>"
-    ));
-    let app = Router::new()
-        .route("/--picture", get(async move || page))
-        .fallback_service(ServeDir::new(html));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let address = format!("http://{}/--picture", listener.local_addr()?);
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let mut command = Command::new(name);
-        command.args(FLAGS).arg("--hide-scrollbars");
-        command.arg(format!("--window-size={width},{height}"));
-        command.arg("--virtual-time-budget=10000");
-        command.arg(format!("--screenshot={}", file.display()));
-        command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
-        let status =
-            tokio::task::spawn_blocking(move || command.status()).await??;
-        ensure!(status.success(), "{name} took no picture: {status}");
-        Ok(())
-    })
+    );
+    let address = beside(html, "/--picture", page)?;
+    let mut command = Command::new(name);
+    command.args(FLAGS).arg("--hide-scrollbars");
+    command.arg(format!("--window-size={width},{height}"));
+    command.arg("--virtual-time-budget=10000");
+    command.arg(format!("--screenshot={}", file.display()));
+    command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status()?;
+    ensure!(status.success(), "{name} took no picture: {status}");
+    Ok(())
 }
 
 /// The name of a Chromium that is here.
@@ -177,45 +168,50 @@ fn pages(html: &Path) -> Result<Vec<String>> {
     Ok(pages)
 }
 
-/// What a page could not get, and what it says itself.
-type Missing = Arc<Mutex<Vec<String>>>;
+/// What the pages are looked at with, and what becomes of it.
+struct Visit {
+    html: PathBuf,
+    /// The page that opens all others.
+    harness: String,
+    axe: String,
+    /// What a page could not get.
+    missing: Mutex<Vec<String>>,
+    /// Takes what the pages say themselves.
+    report: Sender<String>,
+}
 
-async fn visit(
+fn visit(
     browser: &str, html: &Path, pages: Vec<String>, axe: Option<String>,
 ) -> Result<Vec<String>> {
-    let missing = Missing::default();
-    let (send, mut report) = unbounded_channel::<String>();
+    let (report, reported) = channel();
     let harness = include_str!("browser.html")
         .replace("PAGES", &serde_json::to_string(&pages)?)
         .replace("AXE", if axe.is_some() { "true" } else { "false" });
-    let axe = axe.unwrap_or_default();
-    let script = ([(CONTENT_TYPE, "text/javascript")], axe);
-    let served = missing.clone();
-    let files = Router::new().fallback_service(ServeDir::new(html)).layer(
-        axum::middleware::from_fn(move |request, next| {
-            watched(served.clone(), request, next)
-        }),
-    );
-    let app = Router::new()
-        .route("/--check", get(async move || Html(harness)))
-        .route("/--axe.js", get(async move || script))
-        .route("/--at", post(told))
-        .route("/--report", post(reported))
-        .with_state(send)
-        .fallback_service(files);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let visit = Arc::new(Visit {
+        html: html.to_path_buf(),
+        harness,
+        axe: axe.unwrap_or_default(),
+        missing: Mutex::default(),
+        report,
+    });
+    let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = format!("http://{}/--check", listener.local_addr()?);
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let served = visit.clone();
+    std::thread::spawn(move || {
+        http::serve(listener, move |request| {
+            let visit = served.clone();
+            async move { visit.answer(request) }
+        })
+    });
     let profile = html.with_file_name("browser");
     let mut child = start(browser, &profile, &address)?;
-    let answer = tokio::time::timeout(PATIENCE, report.recv()).await;
+    let answer = reported.recv_timeout(PATIENCE);
     let _ = child.kill();
     let _ = child.wait();
     let _ = std::fs::remove_dir_all(profile);
     let answer = answer.context("the browser gave no answer in an hour")?;
-    let answer = answer.context("the browser gave no answer")?;
     let mut faults: Vec<String> = serde_json::from_str(&answer)?;
-    faults.append(&mut missing.lock().unwrap_or_else(|e| e.into_inner()));
+    faults.append(&mut visit.missing.lock().unwrap_or_else(|e| e.into_inner()));
     faults.sort();
     faults.dedup();
     Ok(faults)
@@ -229,41 +225,50 @@ fn start(browser: &str, profile: &Path, address: &str) -> Result<Child> {
     command.spawn().with_context(|| browser.to_string())
 }
 
-/// Tells which page is looked at: all of them take some minutes.
-async fn told(page: String) {
-    eprintln!("{page}");
-}
-async fn reported(State(send): State<UnboundedSender<String>>, body: String) {
-    let _ = send.send(body);
-}
+impl Visit {
+    fn answer(&self, request: Request) -> Response {
+        let said = || String::from_utf8_lossy(request.body()).into_owned();
+        let get = request.method() == Method::GET;
+        match (request.uri().path(), get) {
+            ("/--check", true) => http::page(&self.harness),
+            ("/--axe.js", true) => {
+                http::typed("text/javascript", self.axe.clone())
+            }
+            // Which page is looked at: all of them take some minutes.
+            ("/--at", false) => {
+                eprintln!("{}", said());
+                http::text(StatusCode::OK, "")
+            }
+            ("/--report", false) => {
+                let _ = self.report.send(said());
+                http::text(StatusCode::OK, "")
+            }
+            _ => self.watched(&request),
+        }
+    }
 
-/// Notes what is not found, forbids every other host, and has each page note
-/// what goes wrong in it.
-async fn watched(
-    missing: Missing, request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> Response {
-    let uri: Uri = request.uri().clone();
-    let response = next.run(request).await;
-    if response.status() == StatusCode::NOT_FOUND {
-        let mut missing = missing.lock().unwrap_or_else(|e| e.into_inner());
-        missing.push(format!("{uri}: a page asks for it, and it is not there"));
+    /// Notes what is not found, forbids every other host, and has each page
+    /// note what goes wrong in it.
+    fn watched(&self, request: &Request) -> Response {
+        let answer = http::file(&self.html, request);
+        if answer.status() == StatusCode::NOT_FOUND {
+            let mut missing =
+                self.missing.lock().unwrap_or_else(|e| e.into_inner());
+            missing.push(format!(
+                "{}: a page asks for it, and it is not there",
+                request.uri()
+            ));
+        }
+        let note = include_str!("browser.js");
+        let head = format!("<head><script>{note}</script>");
+        let noted = |page: &str| page.replacen("<head>", &head, 1);
+        let mut answer = http::rewrite(answer, noted);
+        let policy =
+            "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:";
+        let policy = HeaderValue::from_static(policy);
+        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        answer
     }
-    let page = response.headers().get(CONTENT_TYPE);
-    if !page.is_some_and(|t| t.as_bytes().starts_with(b"text/html")) {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let note = include_str!("browser.js");
-    let head = format!("<head><script>{note}</script>");
-    let text = text.replacen("<head>", &head, 1);
-    parts.headers.remove(CONTENT_LENGTH);
-    let policy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:";
-    let policy = HeaderValue::from_static(policy);
-    parts.headers.insert(CONTENT_SECURITY_POLICY, policy);
-    Response::from_parts(parts, Body::from(text))
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@
 //! 14. `index`: what the search finds; `links`: nothing leads nowhere, nothing
 //!     comes from the network;
 //! 15. `make`: all of these in turn;
-//! 16. `serve`, `browser`: the book on localhost, and in a real browser.
+//! 16. `http`: requests and answers; `serve`, `browser`: the book on
+//!     localhost, and in a real browser.
 
 /// Line charts, of the library: the file itself, so that a changed kernel does
 /// not have the tool compiled anew.
@@ -58,5 +59,6 @@ pub mod directives;
 mod index;
 pub mod links;
 pub mod make;
+mod http;
 pub mod serve;
 pub mod browser;

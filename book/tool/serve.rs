@@ -1,28 +1,21 @@
 //! Serves the book; when a file is saved, builds it anew and reloads the
 //! pages. What cannot be built says so in the page, which stays as it was.
 
+use crate::http::{self, Request, Response};
 use crate::make::{self, Mode};
 use crate::measure;
 use crate::text::escape;
 use anyhow::{Context, Result};
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HOST, HeaderValue};
 use notify::{Event, RecursiveMode, Watcher};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::sync::Semaphore;
-use tower_http::services::{ServeDir, ServeFile};
-use tower_livereload::{LiveReloadLayer, Reloader};
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 /// What is wrong with the last edit, if anything.
 #[derive(Default)]
@@ -37,10 +30,9 @@ fn lock(told: &Told) -> MutexGuard<'_, Faults> {
     told.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Connections at a time; a page that reloads itself keeps one.
-const MOST: usize = 64;
-/// How long a request may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A page asks for this and the number of the build that made it, and gets an
+/// answer when there is another build.
+const CHANGED: &str = "/--changed/";
 
 /// Serves the book of the project at `root` until it is stopped.
 pub fn serve(root: &Path, mode: Mode, address: &str) -> Result<()> {
@@ -51,73 +43,51 @@ pub fn serve(root: &Path, mode: Mode, address: &str) -> Result<()> {
              cargo book serve 127.0.0.1:3001"
         )
     })?;
-    listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     let html = root.join("target/book/html");
     let told = Told::default();
     attempt(root, mode, &told);
-    let livereload = LiveReloadLayer::new();
+    // A server that was started anew is another build, too.
+    let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let (built, builds) = watch::channel(started.as_millis());
     let (send, changes) = channel();
     let _watcher = watch(root, send.clone())?;
-    let reloader = livereload.reloader();
     let (top, tell_of) = (root.to_path_buf(), told.clone());
     std::thread::spawn(move || {
-        rebuild(&top, mode, (&send, &changes), &tell_of, &reloader)
+        rebuild(&top, mode, (&send, &changes), &tell_of, &built)
     });
-
-    let missing = ServeFile::new(html.join("404.html"));
-    let files = ServeDir::new(&html).not_found_service(missing);
-    let app = Router::new()
-        .fallback_service(files)
-        .layer(axum::middleware::map_response(move |response| {
-            tell(told.clone(), response)
-        }))
-        .layer(livereload)
-        .layer(axum::middleware::map_request(move |request| {
-            for_us(bound, request)
-        }));
     println!("the book is at http://{bound}; edit, and it reloads");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(accept(listener, app))
+    http::serve(listener, move |request| {
+        answer(bound, html.clone(), told.clone(), builds.clone(), request)
+    })
 }
 
-/// Answers connections, [`MOST`] at a time; the others wait. One whose request
-/// does not come is closed.
-async fn accept(listener: TcpListener, app: Router) -> Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let free = Arc::new(Semaphore::new(MOST));
-    loop {
-        let turn = free.clone().acquire_owned().await?;
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of handles, perhaps: some of them will be closed.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let service = TowerToHyperService::new(app.clone());
-        tokio::spawn(async move {
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            // That a browser left is no error.
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            drop(turn);
-        });
-    }
-}
-
-/// Lets a request pass if it was meant for this server. A page from elsewhere
+/// Answers a request if it was meant for this server. A page from elsewhere
 /// can have its own name lead here, and would then read the answer; an address
 /// in numbers it cannot.
-async fn for_us(
-    bound: SocketAddr, request: Request,
-) -> Result<Request, (StatusCode, String)> {
+async fn answer(
+    bound: SocketAddr, html: PathBuf, told: Told,
+    mut builds: watch::Receiver<u128>, request: Request,
+) -> Response {
     let host = request.headers().get(HOST).map(|h| h.to_str());
-    if is_us(bound, host.and_then(Result::ok).unwrap_or_default()) {
-        return Ok(request);
+    if !is_us(bound, host.and_then(Result::ok).unwrap_or_default()) {
+        let text =
+            format!("this is the book at http://{bound}, and no other host\n");
+        return http::text(StatusCode::MISDIRECTED_REQUEST, &text);
     }
-    let text =
-        format!("this is the book at http://{bound}, and no other host\n");
-    Err((StatusCode::MISDIRECTED_REQUEST, text))
+    if let Some(build) = request.uri().path().strip_prefix(CHANGED) {
+        let other = |now: &u128| now.to_string() != build;
+        let _ = builds.wait_for(other).await;
+        return http::text(StatusCode::OK, "there is another build\n");
+    }
+    let build = *builds.borrow();
+    let page = http::file(&html, &request);
+    let mut page = http::rewrite(page, |page| live(page, build, &told));
+    // Nothing is kept by the browser: what has not changed since would come
+    // without its faults.
+    let never = HeaderValue::from_static("no-store");
+    page.headers_mut().insert(CACHE_CONTROL, never);
+    page
 }
 fn is_us(bound: SocketAddr, host: &str) -> bool {
     let name = match host.rsplit_once(':') {
@@ -160,7 +130,7 @@ fn watch(root: &Path, send: Sender<()>) -> Result<notify::RecommendedWatcher> {
 /// and then it builds again; until that is done the book marks the old numbers.
 fn rebuild(
     root: &Path, mode: Mode, (send, changes): (&Sender<()>, &Receiver<()>),
-    told: &Told, reloader: &Reloader,
+    told: &Told, built: &watch::Sender<u128>,
 ) {
     let (mut tried, mut measuring) = (None, None::<JoinHandle<()>>);
     loop {
@@ -186,7 +156,7 @@ fn rebuild(
         std::thread::sleep(Duration::from_millis(100)); // one save, many events
         changes.try_iter().for_each(drop);
         attempt(root, mode, told);
-        reloader.reload();
+        built.send_modify(|build| *build += 1);
     }
 }
 
@@ -200,41 +170,37 @@ fn say(error: &anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-/// Puts the faults at the top of a page. Nothing is kept by the browser: what
-/// has not changed since would come without them.
-async fn tell(told: Told, mut response: Response) -> Response {
-    let never = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, never);
-    let page = response.headers().get(CONTENT_TYPE);
-    if !page.is_some_and(|t| t.as_bytes().starts_with(b"text/html")) {
-        return response;
-    }
-    let fault = match &*lock(&told) {
-        Faults { build: Some(e), .. } => format!(
+/// A page that reloads itself when there is another build, or the server is
+/// there again; what is wrong with the last edit stands at its top.
+fn live(page: &str, build: u128, told: &Told) -> String {
+    let mut added = format!(
+        "<script>(function ask() {{\n\
+         fetch(\"{CHANGED}{build}\").then(() => location.reload(), \
+         () => setTimeout(ask, 1000));\n}})();</script>"
+    );
+    let fault = match &*lock(told) {
+        Faults { build: Some(e), .. } => Some(format!(
             "The last edit cannot be built; below is the book before it.\n{e}"
-        ),
-        Faults { measure: Some(e), .. } => format!(
+        )),
+        Faults { measure: Some(e), .. } => Some(format!(
             "The sources cannot be measured; the errors below are of those \
              before.\n{e}"
-        ),
-        _ => return response,
+        )),
+        _ => None,
     };
-    let (mut parts, body) = response.into_parts();
-    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let notice = format!(
-        "<pre role=\"alert\" style=\"position:fixed;inset:0 0 auto 0;\
-         z-index:9999;margin:0;padding:1em;max-height:60vh;overflow:auto;\
-         white-space:pre-wrap;background:#7d1020;color:#fff\">\
-         {}</pre>",
-        escape(&fault)
-    );
-    let text = match text.rsplit_once("</body>") {
-        Some((before, after)) => format!("{before}{notice}</body>{after}"),
-        None => format!("{text}{notice}"),
-    };
-    parts.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(text))
+    if let Some(fault) = fault {
+        added += &format!(
+            "<pre role=\"alert\" style=\"position:fixed;inset:0 0 auto 0;\
+             z-index:9999;margin:0;padding:1em;max-height:60vh;overflow:auto;\
+             white-space:pre-wrap;background:#7d1020;color:#fff\">\
+             {}</pre>",
+            escape(&fault)
+        );
+    }
+    match page.rsplit_once("</body>") {
+        Some((before, after)) => format!("{before}{added}</body>{after}"),
+        None => format!("{page}{added}"),
+    }
 }
 
 #[cfg(test)]

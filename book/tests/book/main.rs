@@ -243,17 +243,19 @@ fn a_broken_edit_keeps_the_last_good_book() -> Result<()> {
     Ok(())
 }
 
+/// What a served book answers, with its head.
+fn asked(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let ask = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(ask.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
 /// A page of a served book, with its head, as soon as `wanted` holds for it.
 fn served(address: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
-    let ask = || -> Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        let ask =
-            format!("GET /scale.html HTTP/1.0\r\nHost: {address}\r\n\r\n");
-        stream.write_all(ask.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
+    let ask = || asked(address, "/scale.html");
     for _ in 0..600 {
         let answer = ask().unwrap_or_default();
         if wanted(&answer) {
@@ -277,7 +279,17 @@ fn a_served_page_tells_of_a_broken_edit() -> Result<()> {
     assert!(!page.contains(alert));
     // A page that a browser kept would not tell.
     assert!(page.contains("cache-control: no-store"), "{page}");
+    // A page waits for another build than its own; one of a server that was
+    // stopped meanwhile need not wait.
+    let (_, after) = page.split_once("/--changed/").expect("it waits");
+    let (build, _) = after.split_once('"').expect("a build");
+    let (here, path) = (address.clone(), format!("/--changed/{build}"));
+    let waiting = std::thread::spawn(move || asked(&here, &path));
+    assert!(asked(&address, "/--changed/7")?.contains(" 200 "));
+    assert!(!waiting.is_finished(), "nothing has changed");
     tree.edit(SCALE, "scale-forward", "scale-froward")?;
+    let told = waiting.join().expect("no panic")?;
+    assert!(told.contains(" 200 "), "{told}");
     let page = served(&address, |p| p.contains(alert))?;
     assert!(page.contains("nearest is `scale-forward`"), "the fault");
     assert!(page.contains("eq-scale-backward"), "the book before");
