@@ -140,6 +140,15 @@ impl NewDir {
         Ok(new)
     }
     fn make(&mut self, dir: &Path) -> io::Result<()> {
+        let mut again = 100;
+        loop {
+            match self.once(dir) {
+                Err(e) if again > 0 && vanished(&e) => again -= 1,
+                made => return made,
+            }
+        }
+    }
+    fn once(&mut self, dir: &Path) -> io::Result<()> {
         let above: Vec<&Path> = parent(dir).ancestors().collect();
         for dir in above.into_iter().rev() {
             if dir.as_os_str().is_empty() || dir.is_dir() {
@@ -226,6 +235,11 @@ pub fn first_free<T>(
             made => return made,
         }
     }
+}
+/// Whether another program that was refused may have taken away what it had made
+/// above, between our look at it and our directory in it.
+fn vanished(e: &io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
 }
 fn not_there(dir: &Path) -> Result<()> {
     let free = dir.symlink_metadata().is_err();

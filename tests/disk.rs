@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 fn names(dir: &Path) -> Vec<String> {
@@ -189,6 +190,28 @@ fn a_name_that_another_takes_meanwhile_is_passed_over() {
         (0..9).map(|n| home.0.join(format!("plain/{n}"))).peekable();
     assert!(first_free(&mut below, NewDir::beside).is_err());
     assert_eq!(below.next(), Some(home.0.join("plain/1")));
+}
+
+/// One that is refused takes away the directories it made above; another that
+/// begins at that moment makes them again.
+#[test]
+fn a_directory_that_vanishes_above_is_made_again() {
+    let home = Dir::new();
+    let runs = home.0.join("a/runs");
+    let done = AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let _ = fs::create_dir_all(&runs);
+                let _ = fs::remove_dir(&runs);
+                let _ = fs::remove_dir(home.0.join("a"));
+            }
+        });
+        let make = |_| NewDir::beside(&runs.join("x")).map(drop);
+        let made = (0..500).try_for_each(make);
+        done.store(true, Ordering::Relaxed);
+        made.unwrap();
+    });
 }
 
 #[test]
