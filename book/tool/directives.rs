@@ -8,7 +8,7 @@ use crate::formula::{self, Written};
 use crate::pages::{code_of, planted_in, proof_of, tests_of};
 use crate::quote::{self, Quote};
 use crate::text::{all_well, escape, html, page_of};
-use crate::{columns, figures, guard, ladder, pages, rules, typeset};
+use crate::{columns, figures, ladder, pages, rules, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -17,7 +17,7 @@ use registry::{Call, Target};
 /// The page that says how a reader writes what computes an equation.
 const BUILD_IT: &str = "build-it.md";
 
-/// The step that comes before mdbook-katex.
+/// The step that comes before Markdown is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Directives {
     /// Print what is wrong, and go on.
@@ -35,8 +35,7 @@ impl Preprocessor for Directives {
 
     fn run(&self, ctx: &PreprocessorContext, mut book: Book) -> Result<Book> {
         let root = ctx.root.parent().context("the book lies at no project")?;
-        guard::config(ctx)?;
-        typeset::load(root);
+        typeset::has_its_stylesheet(ctx)?;
         let problems = rules::faults(root)?;
         if !self.draft {
             all_well(&problems)?;
@@ -56,10 +55,11 @@ impl Preprocessor for Directives {
             let text = formula::mark(&chapter.content, &written, &mut faults);
             let text = columns::align(&text);
             let times = chapter_here.map(|c| tally(c, &facts.sources).times());
-            let text = facts.expand(&text, number, &times.unwrap_or_default());
-            chapter.content = formula::hide_backticks(&text);
+            let times = times.unwrap_or_default();
+            chapter.content = facts.expand(&text, number, &times);
             chapter.number = number.map(|n| SectionNumber::new([n]));
         });
+        typeset::all(root, &mut book, &mut faults)?;
         if !self.draft {
             all_well(&faults)?;
         }

@@ -1,45 +1,22 @@
-//! Marks the formulas of a chapter for mdbook-katex, and only these: `$…$` and
-//! `$$…$$` as Markdown understands them.
+//! Marks the formulas of a chapter: `$…$` and `$$…$$` as Markdown understands
+//! them.
 
 use crate::markdown::{code, line_of, options};
-use crate::typeset;
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use std::ops::Range;
 
-// Characters for private use, of which a text has none. mdbook-katex knows
-// the first three as its delimiters and takes them away with the formula.
+// Characters for private use, of which a text has none: FROM place AT, then
+// INLINE or DISPLAY, and the formula TO.
 pub(crate) const INLINE: char = '\u{E000}';
 pub(crate) const DISPLAY: char = '\u{E001}';
-pub(crate) const END: char = '\u{E002}';
-// These stay around its HTML until the guard has read it: FROM place, AT html, TO.
-pub(crate) const FROM: char = '\u{E003}';
-pub(crate) const AT: char = '\u{E004}';
-pub(crate) const TO: char = '\u{E005}';
-/// Stands for a backtick, which mdbook-katex pairs by rules of its own.
-pub(crate) const TICK: char = '\u{E006}';
-/// Before the key of a formula: one to be typeset, or one that was before.
-pub(crate) const KEY: char = '\u{E007}';
+pub(crate) const FROM: char = '\u{E002}';
+pub(crate) const AT: char = '\u{E003}';
+pub(crate) const TO: char = '\u{E004}';
 
-/// A formula as mdbook-katex will find it, or the key of one that it has typeset
-/// before; `place` is for messages.
+/// A formula that will be typeset; `place` is for messages.
 pub(crate) fn formula(place: &str, tex: &str, display: bool) -> String {
-    let (tex, key) = (tex.trim(), typeset::key(tex, display));
-    if typeset::find(&key).is_some() {
-        return format!("{FROM}{place}{KEY}{key}{AT}{KEY}{key}{TO}");
-    }
-    let start = if display { DISPLAY } else { INLINE };
-    // The blank: no `\` may touch END.
-    format!("{FROM}{place}{KEY}{key}{AT}{start}{tex} {END}{TO}")
-}
-
-/// Hides the backticks outside formulas; the last thing before mdbook-katex.
-pub(crate) fn hide_backticks(text: &str) -> String {
-    let mut inside = false;
-    let hide = |c| {
-        inside = (inside || c == INLINE || c == DISPLAY) && c != END;
-        if c == '`' && !inside { TICK } else { c }
-    };
-    text.chars().map(hide).collect()
+    let kind = if display { DISPLAY } else { INLINE };
+    format!("{FROM}{place}{AT}{kind}{}{TO}", tex.trim())
 }
 
 /// A chapter's file and its text as written, to name the lines of faults.
@@ -68,9 +45,9 @@ impl Written<'_> {
 pub(crate) fn mark(
     text: &str, written: &Written, errors: &mut Vec<String>,
 ) -> String {
-    if text.contains(|c| (INLINE..=KEY).contains(&c)) {
+    if text.contains(|c| (INLINE..=TO).contains(&c)) {
         errors.push(format!(
-            "{}: has characters U+E000 to U+E007, which book/tool/formula.rs \
+            "{}: has characters U+E000 to U+E004, which book/tool/formula.rs \
              needs",
             written.file
         ));

@@ -2,17 +2,14 @@
 
 use anyhow::{Result, ensure};
 use book_tool::directives::Directives;
-use book_tool::guard::KatexGuard;
 use book_tool::make::{self, Mode};
 use book_tool::sources::SourcePages;
 use book_tool::{browser, epub, figures, serve};
 use clap::{Parser, Subcommand};
-use mdbook_katex::preprocess::KatexProcessor;
 use mdbook_preprocessor::{Preprocessor, parse_input};
 use mdbook_renderer::{RenderContext, Renderer};
 use std::process::ExitCode;
 use std::time::Instant;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Builds, checks and serves the book.
@@ -73,16 +70,6 @@ enum Command {
         ask: Option<Ask>,
     },
     #[command(hide = true)]
-    Katex {
-        #[command(subcommand)]
-        ask: Option<Ask>,
-    },
-    #[command(hide = true)]
-    KatexGuard {
-        #[command(subcommand)]
-        ask: Option<Ask>,
-    },
-    #[command(hide = true)]
     Sources,
 }
 /// What mdBook asks of a step before it runs it.
@@ -103,7 +90,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
-    log()?;
+    log();
     let root = &make::root()?;
     let mode = |draft| if draft { Mode::Draft } else { Mode::Strict };
     match command {
@@ -156,8 +143,6 @@ fn run(command: Command) -> Result<()> {
         Command::Directives { ask, draft } => {
             preprocess(&Directives { draft }, ask)?
         }
-        Command::Katex { ask } => preprocess(&KatexProcessor, ask)?,
-        Command::KatexGuard { ask } => preprocess(&KatexGuard, ask)?,
         Command::Sources => {
             let ctx = RenderContext::from_json(std::io::stdin())?;
             SourcePages.render(&ctx)?;
@@ -177,18 +162,12 @@ fn preprocess(step: &dyn Preprocessor, ask: Option<Ask>) -> Result<()> {
     Ok(serde_json::to_writer(std::io::stdout(), &book)?)
 }
 
-/// mdBook's warnings go to stderr. Those of mdbook-katex are left out: what it
-/// warns of is an error of `katex-guard`.
-fn log() -> Result<()> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .from_env_lossy()
-        .add_directive("mdbook_katex=off".parse()?);
+/// mdBook's warnings go to stderr.
+fn log() {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::WARN)
         .init();
-    Ok(())
 }

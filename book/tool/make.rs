@@ -3,13 +3,11 @@
 
 use crate::chapters::{self, Tally};
 use crate::directives::Directives;
-use crate::guard::KatexGuard;
 use crate::sources::SourcePages;
 use crate::text::all_well;
 use crate::{figures, index, links, measure, rules};
 use anyhow::{Context, Result};
 use mdbook_driver::MDBook;
-use mdbook_katex::preprocess::KatexProcessor;
 use registry::Sources;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -93,8 +91,6 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     book.config.build.build_dir = folder.to_path_buf();
     // These replace, in place, the commands of the same name in book.toml.
     book.with_preprocessor(Directives { draft: mode == Mode::Draft });
-    book.with_preprocessor(KatexProcessor);
-    book.with_preprocessor(KatexGuard);
     book.with_renderer(SourcePages);
     book.build()?;
     index::without_pictures(&folder.join("html"))?;

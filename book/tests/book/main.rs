@@ -498,14 +498,15 @@ fn a_rejected_formula_is_found() {
 #[test]
 fn a_mistyped_table_is_found() {
     let file = "book/book.toml";
-    breaks(
-        file,
-        "no-css = true",
-        "no-css = \"yes\"",
-        &["[preprocessor.katex]"],
-    );
-    breaks(file, "no-css = true", "", &["no-css must be true"]);
     breaks(file, "[output.html]", "[output.htlm]", &["htlm"]);
+}
+
+#[test]
+fn a_stylesheet_of_another_katex_is_found() {
+    let file = "book/src/katex/katex.min.css";
+    let version = katex::KATEX_VERSION.trim();
+    let says = ["katex.min.css is not of KaTeX", version];
+    breaks(file, &format!("\"{version}\""), "\"0.1\"", &says);
 }
 
 #[test]
