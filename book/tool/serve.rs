@@ -173,11 +173,9 @@ fn say(error: &anyhow::Error) -> String {
 /// A page that reloads itself when there is another build, or the server is
 /// there again; what is wrong with the last edit stands at its top.
 fn live(page: &str, build: u128, told: &Told) -> String {
-    let mut added = format!(
-        "<script>(function ask() {{\n\
-         fetch(\"{CHANGED}{build}\").then(() => location.reload(), \
-         () => setTimeout(ask, 1000));\n}})();</script>"
-    );
+    let script = include_str!("serve.js");
+    let script = script.replace("CHANGED", &format!("{CHANGED}{build}"));
+    let mut added = format!("<script>{script}</script>");
     let fault = match &*lock(told) {
         Faults { build: Some(e), .. } => Some(format!(
             "The last edit cannot be built; below is the book before it.\n{e}"
