@@ -71,6 +71,7 @@ pub(crate) fn files(
     let mut ours =
         vec![("hole.rs", "src/hole.rs"), ("draws.rs", "src/draws.rs")];
     ours.push(("judge.rs", "judge.rs"));
+    ours.push(("early.rs", "early.rs"));
     ours.push(("milestone.rs", "milestone/main.rs"));
     if mode == Mode::Switch {
         ours.push(("switch.rs", "src/switch.rs"));

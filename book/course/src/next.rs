@@ -193,14 +193,25 @@ impl<'a> State<'a> {
         text += &format!("  write it    {file}:{line}, {item}\n");
         text + &self.commands(hole.id())
     }
-    /// The milestone that was reached last, while holes of this one are left.
+    /// The milestone before this one, which is written, and what is left of
+    /// this one.
     fn reached(&self, milestone: usize) -> String {
         let of = self.track.milestones.len();
         let mut text = String::new();
         if let Some(n) = milestone.checked_sub(1).filter(|n| *n > 0) {
+            let holes = self.track.holes.iter().filter(|h| h.milestone == n);
+            let ids: Vec<&String> = holes.flat_map(|h| &h.ids).collect();
+            let wait = ids.iter().filter(|id| !self.holds(id)).count();
+            let is = if wait == 0 { "reached" } else { "written" };
             text += &format!(
-                "milestone {n} of {of} is reached: cargo course milestone {n}\n"
+                "milestone {n} of {of} is {is}: cargo course milestone {n}\n"
             );
+            if wait > 0 {
+                let all = ids.len();
+                text += &format!(
+                    "  equations not judged yet, as said above: {wait} of {all}\n"
+                );
+            }
         }
         if let Some(next) = self.track.milestones.get(milestone - 1) {
             let left = self.track.holes.iter().filter(|h| {
@@ -213,14 +224,30 @@ impl<'a> State<'a> {
         }
         text + "\n"
     }
-    /// What is written and cannot be judged yet.
+    /// What is written and cannot be judged yet, by the hole that it waits for.
     fn waiting(&self) -> String {
         let mut text = String::new();
-        for (id, verdict) in &self.verdicts {
-            if let Verdict::Open(words) = verdict {
-                let said = format!("{id} is written; its check waits: {words}");
-                text += &(wrapped(&said, 78).join("\n  ") + "\n");
+        for hole in &self.track.holes {
+            let names = hole.names();
+            let waits = |words: &str| {
+                let rest = words.strip_prefix("not written yet: ");
+                let rest = rest.and_then(|w| w.strip_prefix(&names));
+                rest.is_some_and(|rest| rest.starts_with(", chapter "))
+            };
+            let ids = self.written().flat_map(|h| &h.ids).filter(|id| {
+                let verdict = self.verdicts.get(*id);
+                matches!(verdict, Some(Verdict::Open(words)) if waits(words))
+            });
+            let ids: Vec<&str> = ids.map(|id| &id[..]).collect();
+            if ids.is_empty() {
+                continue;
             }
+            let chapter = self.track.title(&hole.chapter);
+            let said = format!(
+                "written, and judged once {names} is ({chapter}): {}",
+                ids.join(", ")
+            );
+            text += &(wrapped(&said, 78).join("\n  ") + "\n");
         }
         if !text.is_empty() {
             text.push('\n');
@@ -256,7 +283,7 @@ fn unescaped(words: &str) -> String {
     out
 }
 
-/// Runs the program of a milestone. Whether it is reached.
+/// Runs the program of a milestone. Whether it ends well.
 pub(crate) fn milestone(
     track: &Track, n: usize, folder: Option<&Path>, text: Option<&Path>,
 ) -> Result<bool> {
@@ -334,4 +361,54 @@ fn reader(
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{State, Verdict};
+    use crate::holes::Track;
+    use anyhow::{Context, Result};
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    /// Milestones 1 to 4 are written; the equations of a block have this
+    /// verdict, and all others hold.
+    fn four(track: &Track, of_a_block: &Verdict) -> String {
+        let (written, open): (Vec<_>, Vec<_>) =
+            track.holes.iter().partition(|h| h.milestone <= 4);
+        let mut verdicts = BTreeMap::new();
+        for hole in written {
+            let block = hole.chapter == "block";
+            let verdict = if block { of_a_block } else { &Verdict::Holds };
+            let ids = hole.ids.iter().cloned();
+            verdicts.extend(ids.map(|id| (id, verdict.clone())));
+        }
+        let open = open.into_iter().map(|h| (h.names(), 1)).collect();
+        let folder = PathBuf::from("my-moe");
+        State { track, folder, open, verdicts, stuck: None }.text()
+    }
+
+    #[test]
+    fn a_milestone_is_reached_once_all_of_it_holds() -> Result<()> {
+        let track = Track::open()?;
+        let text = four(&track, &Verdict::Holds);
+        assert!(text.contains("milestone 4 of 12 is reached: "), "{text}");
+        assert!(!text.contains("judged once"), "{text}");
+        let later = track.find("attention-forward").context("a hole")?;
+        let names = later.names();
+        let words = format!("not written yet: {names}, chapter attention, x:1");
+        let text = four(&track, &Verdict::Open(words));
+        assert!(text.contains("milestone 4 of 12 is written: "), "{text}");
+        let all = track.holes.iter().filter(|h| h.milestone == 4);
+        let all = all.flat_map(|h| &h.ids).count();
+        let wait = format!("not judged yet, as said above: 2 of {all}\n");
+        assert!(text.contains(&wait), "{text}");
+        let title = track.title("attention");
+        let said =
+            format!("written, and judged once attention-forward is ({title}):");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(&said), "{text}");
+        assert!(text.contains("block-forward, residual-backward"), "{text}");
+        Ok(())
+    }
 }
