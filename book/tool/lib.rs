@@ -21,8 +21,8 @@
 //! 12. `sources`: pages of the sources, to link to; `epub`: the built pages as
 //!     an EPUB;
 //! 13. `directives`: `{{#eq id}}` and its like become Markdown;
-//! 14. `index`: what the search finds; `links`: nothing leads nowhere, nothing
-//!     comes from the network;
+//! 14. `ends`: where lines end within names in tables; `index`: what the search
+//!     finds; `links`: nothing leads nowhere, nothing comes from the network;
 //! 15. `make`: all of these in turn;
 //! 16. `serve`, `browser`: the book on localhost, and in a real browser.
 
@@ -55,6 +55,7 @@ pub mod pages;
 pub mod sources;
 pub mod epub;
 pub mod directives;
+mod ends;
 mod index;
 pub mod links;
 pub mod make;
