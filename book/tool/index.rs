@@ -1,8 +1,10 @@
-//! What the search finds: each formula once.
+//! What the search finds: each formula once. Then the pages, which have been
+//! read for it, are made ready to be looked at.
 //!
 //! mdBook indexes all words of a page. A formula's stand there twice, in its
 //! MathML and in its picture, and so would be shown twice in every result.
 
+use crate::ends;
 use crate::text::PICTURE;
 use anyhow::{Context, Result};
 use elasticlunr::IndexBuilder;
@@ -18,16 +20,14 @@ const AFTER: &str = "'));";
 const FIELDS: [&str; 3] = ["title", "body", "breadcrumbs"];
 
 /// Takes the pictures' words out of the index of a built book, and their marks
-/// out of its pages.
-pub(crate) fn without_pictures(html: &Path) -> Result<()> {
+/// out of its pages; in these, lets lines end within names in tables.
+pub(crate) fn finish(html: &Path) -> Result<()> {
     for entry in fs::read_dir(html)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
         if name.ends_with(".html") {
             let page = fs::read_to_string(&path)?;
-            if page.contains(PICTURE) {
-                fs::write(&path, page.replace(PICTURE, ""))?;
-            }
+            fs::write(&path, ends::mark(&page.replace(PICTURE, ""))?)?;
         } else if name.starts_with("searchindex") && name.ends_with(".js") {
             let script = fs::read_to_string(&path)?;
             let new = again(&script)

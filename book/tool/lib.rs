@@ -19,8 +19,8 @@
 //! 10. `sources`: pages of the sources, to link to; `epub`: the built pages as
 //!     an EPUB;
 //! 11. `directives`: `{{#eq id}}` and its like become Markdown;
-//! 12. `index`: what the search finds; `links`: nothing leads nowhere, nothing
-//!     comes from the network;
+//! 12. `ends`: where lines end within names in tables; `index`: what the search
+//!     finds; `links`: nothing leads nowhere, nothing comes from the network;
 //! 13. `make`: all of these in turn;
 //! 14. `http`: requests and answers; `serve`, `browser`: the book on
 //!     localhost, and in a real browser.
@@ -53,6 +53,7 @@ pub mod pages;
 pub mod sources;
 pub mod epub;
 pub mod directives;
+mod ends;
 mod index;
 pub mod links;
 pub mod make;

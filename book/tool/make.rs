@@ -93,7 +93,7 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     book.with_preprocessor(Directives { draft: mode == Mode::Draft });
     book.with_renderer(SourcePages);
     book.build()?;
-    index::without_pictures(&folder.join("html"))?;
+    index::finish(&folder.join("html"))?;
     let mut faults = links::faults(&folder.join("html"))?;
     if mode == Mode::Strict {
         all_well(&faults)?;

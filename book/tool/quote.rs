@@ -93,6 +93,10 @@ fn gates(lines: &[&str], how: Quote, folds: &mut [Fold]) {
             (at, beginning) = (at + ends + 1, true);
             continue;
         }
+        if begins(at, &["///"]) {
+            at += 1; // the function below it is no part of its sentence
+            continue;
+        }
         let end = statement(lines, at);
         let gate = how.others && begins(at, OTHERS);
         let assert = begins(at, &["assert!(", "assert_eq!("]);
@@ -201,6 +205,15 @@ pub fn copy<T: Real>(
         assert_eq!(shown[3].trim(), "let d = x.len();");
         let all: Vec<&str> = parts.into_iter().flat_map(|p| p.lines).collect();
         assert_eq!(all.join("\n"), KERNEL, "nothing is lost");
+    }
+
+    /// Whatever the last line of its documentation ends with.
+    #[test]
+    fn a_function_without_attributes_is_folded_as_well() {
+        let text = "/// One.\nfn f(y: &mut [f32]) {\n    twin!(return fast::F { y });\n    y[0] = 1.0;\n}";
+        let parts = parts(text, CODE);
+        let folded: Vec<_> = parts.iter().map(|p| p.folded).collect();
+        assert_eq!(folded, [None, Some(GATE), None]);
     }
 
     #[test]

@@ -232,7 +232,7 @@ pub(crate) fn safetensors_bytes() -> Csv {
              The last eight bytes are the numbers: 00 00 80 3f is 1, and 00 \
              00 00 bf is −0.5.",
             file.len(),
-            header.trim_end().replace(',', ";")
+            header.trim_end()
         ),
     );
     let (wide, high) = (21.0, 24.0);

@@ -4,7 +4,7 @@
 
 mod tree;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use book_tool::make::{self, Mode};
 use book_tool::{epub, figures, links, measure, serve};
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tree::Tree;
 
@@ -97,7 +97,7 @@ fn builds() -> Result<()> {
     assert!(notation.contains("<h1 id=\"notation\">"), "no number");
     assert!(notation.contains("<code>dx</code>"), "letters of src/lib.rs");
     assert!(notation.contains("what comes in"), "meanings of letters");
-    assert!(notation.contains("scale_backward"), "the code's index");
+    assert!(notation.contains("scale_<wbr>backward"), "the code's index");
     Ok(())
 }
 
@@ -349,6 +349,32 @@ fn the_search_finds_each_formula_once() -> Result<()> {
         }
     }
     assert_eq!(indexes, 1);
+    Ok(())
+}
+
+/// In a table lines may end within a name; the search and a copy see it whole.
+#[test]
+fn a_long_name_in_a_table_ends_lines_between_its_words() -> Result<()> {
+    let tree = Tree::new()?;
+    let html = tree.build()?;
+    let (name, ends) = (
+        "src/nn/scale.rs::scale_backward",
+        "src/nn/<wbr>scale.rs::<wbr>scale_<wbr>backward",
+    );
+    for page in ["notation.html", "print.html"] {
+        assert!(tree.page(page)?.contains(ends), "{page} has no {ends}");
+    }
+    assert!(!tree.page("scale.html")?.contains("<wbr"), "no table has names");
+    let all = fs::read_dir(&html)?.map(|f| Ok(f?.path()));
+    let all = all.collect::<Result<Vec<_>>>()?;
+    let is_index = |p: &&PathBuf| p.to_string_lossy().contains("searchindex");
+    let index = all.iter().find(is_index).context("there is no index")?;
+    assert!(fs::read_to_string(index)?.contains(name), "the index: {name}");
+    let file = tree.root().join("target/book/book.epub");
+    epub::write(tree.root(), &html, &file)?;
+    let epub = fs::read(&file)?;
+    let epub = String::from_utf8_lossy(&epub);
+    assert!(epub.contains(&ends.replace("<wbr>", "<wbr/>")), "the EPUB");
     Ok(())
 }
 
