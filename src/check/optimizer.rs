@@ -1,7 +1,7 @@
 //! Chapter: optimizer. Proofs of the optimizer.
 
 use super::parity::{ETA, Pair, gamma, wide};
-use super::tools::{Check, check, formula};
+use super::tools::{Check, check, composed, formula};
 use crate::gradcheck::Report;
 use crate::kernel::fast;
 use crate::kernel::simd::Isa;
@@ -12,7 +12,7 @@ use crate::train::optimizer::{
 };
 
 pub(super) const CHECKS: &[Check] = &[
-    check("grad-clip-global", clip),
+    composed("grad-clip-global", clip, &["adamw"]),
     check("adam-bias-correction", bias_correction),
     check("adamw", adamw),
 ];
@@ -54,6 +54,18 @@ fn adamw() -> Report {
     let (all, _) = stepped(&G, Decay::All, 1e9);
     formula("a weight decays, a gain does not", &weights, &[decayed, kept])
         .and(formula("or both do", &all, &[decayed; 2]))
+        .and(formula(
+            "both means are of the scaled gradient",
+            &means(),
+            &[0.1 * 0.75, 0.05 * 0.75 * 0.75],
+        ))
+}
+/// m and v after a first step, whose gradient 3 is scaled by ¼.
+fn means() -> [f64; 2] {
+    let (mut p, mut m, mut v) = ([1.0], [0.0], [0.0]);
+    let rates = Rates { lr: 0.1, decay: 0.0, scale: 0.25, t: 1 };
+    optimizer::adamw(&mut p, &mut m, &mut v, &[3.0], rates);
+    [m[0], v[0]]
 }
 fn bias_correction() -> Report {
     // A constant gradient has m̂ = g and v̂ = g² from the first step on.

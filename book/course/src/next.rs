@@ -166,12 +166,16 @@ impl<'a> State<'a> {
             return text + stuck.trim_end() + "\n";
         }
         text += &self.waiting();
-        let failing = self.written().find_map(|hole| {
-            hole.ids.iter().find_map(|id| match self.verdicts.get(id) {
+        let failing = self.written().flat_map(|hole| {
+            hole.ids.iter().filter_map(move |id| match self.verdicts.get(id) {
                 Some(Verdict::Fails(words)) => Some((hole, id, words)),
                 _ => None,
             })
         });
+        let failing: Vec<_> = failing.collect();
+        // the fault itself, before what rests on it
+        let itself = failing.iter().find(|f| !f.2.starts_with("rests on "));
+        let failing = itself.or(failing.first());
         if let Some((hole, id, words)) = failing {
             let (file, item) = (self.path(&hole.file), &hole.item);
             text += &format!("{id} {words}\n\n");
@@ -373,7 +377,7 @@ mod tests {
 
     /// Milestones 1 to 4 are written; the equations of a block have this
     /// verdict, and all others hold.
-    fn four(track: &Track, of_a_block: &Verdict) -> String {
+    fn state<'a>(track: &'a Track, of_a_block: &Verdict) -> State<'a> {
         let (written, open): (Vec<_>, Vec<_>) =
             track.holes.iter().partition(|h| h.milestone <= 4);
         let mut verdicts = BTreeMap::new();
@@ -385,9 +389,27 @@ mod tests {
         }
         let open = open.into_iter().map(|h| (h.names(), 1)).collect();
         let folder = PathBuf::from("my-moe");
-        State { track, folder, open, verdicts, stuck: None }.text()
+        State { track, folder, open, verdicts, stuck: None }
+    }
+    fn four(track: &Track, of_a_block: &Verdict) -> String {
+        state(track, of_a_block).text()
     }
 
+    #[test]
+    fn the_fault_is_told_before_what_rests_on_it() -> Result<()> {
+        let track = Track::open()?;
+        let words = "rests on linear-backward, which does not hold".into();
+        let text = four(&track, &Verdict::Fails(words));
+        assert!(text.contains("\nblock-forward rests on"), "{text}");
+        let verdict = Verdict::Fails("does not hold: T1".into());
+        let mut state = state(&track, &verdict);
+        let words = "rests on residual-backward".into();
+        let outer = Verdict::Fails(words);
+        state.verdicts.insert("block-forward".into(), outer);
+        let text = state.text();
+        assert!(text.contains("\nresidual-backward does not"), "{text}");
+        Ok(())
+    }
     #[test]
     fn a_milestone_is_reached_once_all_of_it_holds() -> Result<()> {
         let track = Track::open()?;
