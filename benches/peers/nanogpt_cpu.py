@@ -23,6 +23,7 @@ trains no further: the time of a step does not depend on how far the model is.
 import argparse
 import math
 import statistics
+import sys
 import time
 
 import torch
@@ -109,8 +110,11 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    with open(args.text, encoding="utf-8") as file:
-        text = file.read()
+    try:
+        with open(args.text, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as e:
+        sys.exit(f"--text {args.text}: {e.strerror}; name a file of text")
     letters = {c: i for i, c in enumerate(sorted(set(text)))}
     text = torch.tensor([letters[c] for c in text])
     cut = int(0.9 * len(text))
