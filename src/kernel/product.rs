@@ -13,7 +13,7 @@
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
 //! same bits as C at once. Test: `cuts_change_no_bit` (`tests/simd.rs`).
 
-use crate::kernel::simd::tile::{sums, tile, turn, turned_tiles, wide};
+use crate::kernel::simd::tile::{Ahead, sums, tile, turn, turned_tiles, wide};
 use crate::kernel::simd::{Isa, Kernel, Simd};
 use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat_mut};
 use std::cell::RefCell;
@@ -90,7 +90,8 @@ pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
         if a.rs == 1 && spread && often {
             return straightened(isa, c, op, a, b, room);
         }
-        isa.run(Product { c, op, a, b, panel: &mut room.panel });
+        let (panel, rows) = (&mut room.panel, false);
+        isa.run(Product { c, op, a, b, panel, rows });
     });
 }
 /// Cᵀ = Bᵀ·Aᵀ, for a C of few rows.
@@ -111,7 +112,8 @@ fn turned(
                 isa.run(Copy { to: ct.reborrow(), x: c.read().t() });
             }
             let (a, b) = (b.block(ks.clone(), js).t(), at.read());
-            isa.run(Product { c: ct.reborrow(), op, a, b, panel });
+            let (c_t, rows) = (ct.reborrow(), true);
+            isa.run(Product { c: c_t, op, a, b, panel, rows });
             isa.run(Copy { to: c.reborrow(), x: ct.read().t() });
         }
         op = Add; // the next terms of the same sums
@@ -132,7 +134,7 @@ fn straightened(
             isa.run(Copy { to: to.reborrow(), x });
             let c = c.reborrow().block(is, 0..n);
             let (a, b) = (to.read(), b.block(ks.clone(), 0..n));
-            isa.run(Product { c, op, a, b, panel });
+            isa.run(Product { c, op, a, b, panel, rows: false });
         }
         op = Add; // the next terms of the same sums
     }
@@ -148,12 +150,14 @@ struct Product<'a> {
     a: Mat<'a, f32>,
     b: Mat<'a, f32>,
     panel: &'a mut [f32; PANEL],
+    /// Whether tiles ask for rows of A ahead of time, and not for columns of B.
+    rows: bool,
 }
 impl Kernel for Product<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { mut c, mut op, a, b, panel } = self;
+        let Self { mut c, mut op, a, b, panel, rows } = self;
         let [m, depth, n] = [c.rows, a.cols, c.cols];
         if depth == 0 && op == Set {
             for i in 0..m {
@@ -183,6 +187,17 @@ impl Kernel for Product<'_> {
                 let wide = if one { most } else { wide };
                 let (js, mut first) = (j..n.min(j + wide), 0);
                 let mut c = c.reborrow().block(0..m, js.clone());
+                // What is read next: the columns beside these, or behind the
+                // last ones the first of the next terms.
+                let deep = ks.len().saturating_mul(b.rs);
+                let ahead = match (b.cs, rows) {
+                    (_, true) => Ahead::Rows,
+                    (1, _) if js.end < n => Ahead::Columns(wide),
+                    (1, _) if ks.end < depth => {
+                        Ahead::Columns(deep.saturating_sub(j))
+                    }
+                    _ => Ahead::Nothing,
+                };
                 let mut b = b.block(ks.clone(), js);
                 if b.cs != 1 {
                     let to = mat_mut(&mut panel[..b.rows * wide], wide);
@@ -190,14 +205,16 @@ impl Kernel for Product<'_> {
                     b = Mat { data: &*panel, rs: wide, cs: 1, ..b };
                 } else if keep && b.cols == wide {
                     let (c, a) = (c.reborrow(), a.block(0..6, 0..a.cols));
-                    keep_tile(s, c.block(0..6, 0..wide), op, a, b, panel);
+                    let c = c.block(0..6, 0..wide);
+                    keep_tile(s, c, op, a, b, panel, ahead);
                     b = Mat { data: &*panel, rs: wide, ..b };
                     first = 6;
                 }
                 if one {
-                    tile::<S, 1, 8, true, false>(s, c, op, a, b, &mut []);
+                    let (keep, ahead) = (&mut [], Ahead::Nothing);
+                    tile::<S, 1, 8, true, false>(s, c, op, a, b, keep, ahead);
                 } else {
-                    columns(s, c, op, a, b, first);
+                    columns(s, c, op, a, b, first, ahead);
                 }
                 j += wide;
             }
@@ -240,14 +257,17 @@ fn few_rows<S: Simd>(
 #[inline(always)]
 fn keep_tile<S: Simd>(
     s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, keep: &mut [f32],
+    ahead: Ahead,
 ) {
+    let at = if let Ahead::Columns(at) = ahead { at } else { 0 };
+    let ahead = Ahead::Columns(at); // 0: what is here already
     match const { wide::<S>() } {
-        1 => tile::<S, 6, 1, true, true>(s, c, op, a, b, keep),
+        1 => tile::<S, 6, 1, true, true>(s, c, op, a, b, keep, ahead),
         2 if const { wide::<S>() >= 2 } => {
-            tile::<S, 6, 2, true, true>(s, c, op, a, b, keep);
+            tile::<S, 6, 2, true, true>(s, c, op, a, b, keep, ahead);
         }
         4 if const { wide::<S>() >= 4 } => {
-            tile::<S, 6, 4, true, true>(s, c, op, a, b, keep);
+            tile::<S, 6, 4, true, true>(s, c, op, a, b, keep, ahead);
         }
         _ => unreachable!("another width of a tile"),
     }
@@ -256,12 +276,19 @@ fn keep_tile<S: Simd>(
 #[inline(always)]
 fn columns<S: Simd>(
     s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, first: usize,
+    ahead: Ahead,
 ) {
     match b.cols.div_ceil(S::W) {
-        1 => rows::<S, 1>(s, c, op, a, b, first),
-        2 if const { wide::<S>() >= 2 } => rows::<S, 2>(s, c, op, a, b, first),
-        3 if const { wide::<S>() >= 3 } => rows::<S, 3>(s, c, op, a, b, first),
-        4 if const { wide::<S>() >= 4 } => rows::<S, 4>(s, c, op, a, b, first),
+        1 => rows::<S, 1>(s, c, op, a, b, first, ahead),
+        2 if const { wide::<S>() >= 2 } => {
+            rows::<S, 2>(s, c, op, a, b, first, ahead)
+        }
+        3 if const { wide::<S>() >= 3 } => {
+            rows::<S, 3>(s, c, op, a, b, first, ahead)
+        }
+        4 if const { wide::<S>() >= 4 } => {
+            rows::<S, 4>(s, c, op, a, b, first, ahead)
+        }
         _ => unreachable!("wider than a tile"),
     }
 }
@@ -269,11 +296,12 @@ fn columns<S: Simd>(
 #[inline(always)]
 fn rows<S: Simd, const N: usize>(
     s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, first: usize,
+    ahead: Ahead,
 ) {
     if b.cols == N * S::W {
-        tiles::<S, N, true>(s, c, op, a, b, first);
+        tiles::<S, N, true>(s, c, op, a, b, first, ahead);
     } else {
-        tiles::<S, N, false>(s, c, op, a, b, first);
+        tiles::<S, N, false>(s, c, op, a, b, first, ahead);
     }
 }
 /// Tiles one below the other. The last two are of about the same height: one
@@ -281,34 +309,52 @@ fn rows<S: Simd, const N: usize>(
 #[inline(always)]
 fn tiles<S: Simd, const N: usize, const FULL: bool>(
     s: S, mut c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, first: usize,
+    ahead: Ahead,
 ) {
     let (mut i, rows) = (first, c.rows);
     while i < rows {
         let c = c.reborrow();
         i += match rows - i {
             12 | 17.. if const { 12 * N <= sums::<S>() } => {
-                tile_at::<S, 12, N, FULL>(i, s, c, op, a, b)
+                tile_at::<S, 12, N, FULL>(i, s, c, op, a, b, ahead)
             }
             8 | 13..=16 if const { 8 * N <= sums::<S>() } => {
-                tile_at::<S, 8, N, FULL>(i, s, c, op, a, b)
+                tile_at::<S, 8, N, FULL>(i, s, c, op, a, b, ahead)
             }
-            6 | 10.. => tile_at::<S, 6, N, FULL>(i, s, c, op, a, b),
-            5 | 9 => tile_at::<S, 5, N, FULL>(i, s, c, op, a, b),
-            4 | 7 | 8 => tile_at::<S, 4, N, FULL>(i, s, c, op, a, b),
-            3 => tile_at::<S, 3, N, FULL>(i, s, c, op, a, b),
-            2 => tile_at::<S, 2, N, FULL>(i, s, c, op, a, b),
-            _ => tile_at::<S, 1, N, FULL>(i, s, c, op, a, b),
+            6 | 10.. => tile_at::<S, 6, N, FULL>(i, s, c, op, a, b, ahead),
+            5 | 9 => tile_at::<S, 5, N, FULL>(i, s, c, op, a, b, ahead),
+            4 | 7 | 8 => tile_at::<S, 4, N, FULL>(i, s, c, op, a, b, ahead),
+            3 => tile_at::<S, 3, N, FULL>(i, s, c, op, a, b, ahead),
+            2 => tile_at::<S, 2, N, FULL>(i, s, c, op, a, b, ahead),
+            _ => tile_at::<S, 1, N, FULL>(i, s, c, op, a, b, ahead),
         };
     }
 }
-/// The tile of the M rows from row i on; returns M.
+/// The tile of the M rows from row i on; returns M. The first of a column of
+/// tiles asks for columns, each for rows.
 #[inline(always)]
 fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
     i: usize, s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+    ahead: Ahead,
 ) -> usize {
-    let (n, depth, i) = (c.cols, a.cols, i..i + M);
-    let (c, a) = (c.block(i.clone(), 0..n), a.block(i, 0..depth));
-    tile::<S, M, N, FULL, false>(s, c, op, a, b, &mut []);
+    let (n, depth, first) = (c.cols, a.cols, i == 0);
+    let (c, a) = (c.block(i..i + M, 0..n), a.block(i..i + M, 0..depth));
+    let (wide, keep) = (FULL && N == const { wide::<S>() }, &mut []);
+    // Each is written out, so that the loop is compiled for it.
+    match ahead {
+        Ahead::Columns(at) if wide && first => {
+            let ahead = Ahead::Columns(at);
+            tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
+        }
+        Ahead::Rows if FULL && M >= 6 => {
+            let ahead = Ahead::Rows;
+            tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
+        }
+        _ => {
+            let ahead = Ahead::Nothing;
+            tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
+        }
+    }
     M
 }
 

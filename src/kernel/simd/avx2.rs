@@ -85,6 +85,12 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, x: &[f32], at: usize) {
+        let at = x.as_ptr().wrapping_add(at).cast();
+        // SAFETY: whatever the address, nothing is read or written.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at) }
+    }
+    #[inline(always)]
     fn store(self, y: &mut [f32], v: __m256) {
         let y = &mut y[..8];
         // SAFETY: 8 numbers are there.

@@ -1,8 +1,12 @@
 //! Chapter: simd. One tile of the matrix product, in registers from its first
 //! term to its last.
 
+use super::buffer::ALIGN;
 use super::vector::Simd;
 use crate::kernel::view::{Mat, MatMut, Op};
+
+/// Numbers of a cache line.
+const LINE: usize = ALIGN / size_of::<f32>();
 
 /// Vectors of columns that a tile has at most.
 ///
@@ -18,6 +22,17 @@ pub(crate) const fn sums<S: Simd>() -> usize {
     6 * wide::<S>()
 }
 
+/// What a tile asks for while it computes, so that it is near when it is read.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Ahead {
+    /// Nothing: all of it is near.
+    Nothing,
+    /// With each row of B the numbers that lie so far behind it.
+    Columns(usize),
+    /// The rows of A below its own, as many as it has.
+    Rows,
+}
+
 /// The largest index into a matrix of rows that are so far apart, of which the
 /// last goes on for `rest` more; it cannot overflow unnoticed.
 #[inline(always)]
@@ -27,7 +42,8 @@ fn last(apart: usize, rows: usize, rest: usize) -> usize {
 
 /// One tile of the matrix product: M rows of N vectors, in registers while k
 /// runs.  c: [M, n], a: [M, k], b: [k, n]; `FULL` if n = N·W, else n may end
-/// inside the last vector. With `KEEP` it copies B to `keep` on the way.
+/// inside the last vector. With `KEEP` it copies B to `keep` on the way. The
+/// loop is compiled for the `ahead` that the caller writes out.
 ///
 /// It stands here and not beside its caller because it checks the bounds once,
 /// before the loop: a check for each number costs AVX-512 a tenth of the speed,
@@ -45,6 +61,7 @@ pub(crate) fn tile<
     const KEEP: bool,
 >(
     s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>, keep: &mut [f32],
+    ahead: Ahead,
 ) {
     let (deep, wide) = (b.rows, if FULL { N * S::W } else { b.cols });
     let fits = c.rows == M && a.rows == M && a.cols == deep && c.cols == wide;
@@ -73,27 +90,53 @@ pub(crate) fn tile<
                 sum[i][j] = load(c.data, i * c.rs, j);
             }
         }
-    }
-    for k in 0..deep {
-        let mut bk = [s.splat(0.0); N];
-        for j in 0..N {
-            bk[j] = load(b.data, k * b.rs, j);
-            if KEEP {
-                let at = (k * N + j) * S::W;
-                // SAFETY: k < deep and j < N; checked again in a debug build.
-                s.store(
-                    unsafe { keep.get_unchecked_mut(at..at + S::W) },
-                    bk[j],
-                );
-            }
-        }
+    } else if N * S::W >= 4 * LINE {
+        // so many lines at once that the stores would wait for them
         for i in 0..M {
-            // SAFETY: `last` or before; checked again in a debug build.
-            let a = *unsafe { a.data.get_unchecked(i * a.rs + k * a.cs) };
-            for j in 0..N {
-                sum[i][j] = s.fma(s.splat(a), bk[j], sum[i][j]); // eq: matmul
+            for j in (0..N).step_by(LINE / S::W) {
+                s.prefetch(c.data, i * c.rs + j * S::W);
             }
         }
+    }
+    let (rows, mut from) = (ahead == Ahead::Rows, 0);
+    while from < deep {
+        let to = if rows { deep.min(from + LINE) } else { deep };
+        if rows {
+            for i in M..2 * M {
+                s.prefetch(a.data, i * a.rs + from);
+            }
+        }
+        for k in from..to {
+            if let Ahead::Columns(at) = ahead {
+                for j in (0..N).step_by(LINE / S::W) {
+                    // its last number: the first may lie in a line that is here
+                    let end = (j * S::W + LINE).min(N * S::W);
+                    let end = k * b.rs + end - 1;
+                    s.prefetch(b.data, end.wrapping_add(at));
+                }
+            }
+            let mut bk = [s.splat(0.0); N];
+            for j in 0..N {
+                bk[j] = load(b.data, k * b.rs, j);
+                if KEEP {
+                    let at = (k * N + j) * S::W;
+                    // SAFETY: k < deep, j < N; checked again in a debug build.
+                    s.store(
+                        unsafe { keep.get_unchecked_mut(at..at + S::W) },
+                        bk[j],
+                    );
+                }
+            }
+            for i in 0..M {
+                // SAFETY: `last` or before; checked again in a debug build.
+                let a = *unsafe { a.data.get_unchecked(i * a.rs + k * a.cs) };
+                for j in 0..N {
+                    // eq: matmul
+                    sum[i][j] = s.fma(s.splat(a), bk[j], sum[i][j]);
+                }
+            }
+        }
+        from = to;
     }
     for i in 0..M {
         for j in 0..N {

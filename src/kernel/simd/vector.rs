@@ -65,6 +65,11 @@ pub trait Simd: Copy {
     /// The lanes of a and b in turn, in each four by itself: a₀ b₀ a₁ b₁ of
     /// the first, of the second, …; and a₂ b₂ a₃ b₃ of each.
     fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// Asks for the cache line of x[at], which may lie outside of x, for it
+    /// will be needed soon: into the second cache, so that what is at work
+    /// stays in the first. No value depends on it; a set may do nothing.
+    #[inline(always)]
+    fn prefetch(self, _x: &[f32], _at: usize) {}
     /// The sum of the lanes, in an order that depends on the set alone.
     fn reduce_sum(self, a: Self::V) -> f32;
     /// The largest lane, if none is NaN.
