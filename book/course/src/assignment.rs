@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The files of a submission, by name.
@@ -295,12 +296,26 @@ pub(crate) fn submitted(
     a: &Assignment, folder: &Path,
 ) -> Result<Sources, Vec<String>> {
     const MOST: u64 = 200_000;
+    const NOWHERE: [ErrorKind; 2] =
+        [ErrorKind::NotFound, ErrorKind::NotADirectory];
     let (mut files, mut faults) = (vec![], vec![]);
     for name in &a.files {
         let places = [Path::new("src").join(name), PathBuf::from(name)];
-        let there = |p: &&PathBuf| folder.join(p).symlink_metadata().is_ok();
-        let Some(inside) = places.iter().find(there) else {
-            faults.push(format!("{name} is missing"));
+        let mut there = vec![];
+        for place in &places {
+            match folder.join(place).symlink_metadata() {
+                Ok(found) => there.push((place, found)),
+                Err(e) if NOWHERE.contains(&e.kind()) => {}
+                Err(e) => faults.push(format!("{name} cannot be read: {e}")),
+            }
+        }
+        let [(inside, found)] = &there[..] else {
+            if there.len() > 1 {
+                let both = "is there twice, in src and beside it; leave one";
+                faults.push(format!("{name} {both}"));
+            } else if faults.is_empty() {
+                faults.push(format!("{name} is missing"));
+            }
             continue;
         };
         let place = &folder.join(inside);
@@ -310,17 +325,16 @@ pub(crate) fn submitted(
             faults.push(format!("{name} is a link, or behind one"));
             continue;
         }
-        let plain = place.symlink_metadata().map(|m| (m.is_file(), m.len()));
-        match plain {
-            Ok((true, size)) if size <= MOST => match fs::read_to_string(place)
-            {
+        match (found.is_file(), found.len()) {
+            (true, size) if size <= MOST => match fs::read_to_string(place) {
                 Ok(text) => files.push((name.clone(), text)),
                 Err(e) => faults.push(format!("{name} cannot be read: {e}")),
             },
-            Ok((true, size)) => faults
+            (true, size) => faults
                 .push(format!("{name} has {size} bytes; {MOST} are allowed")),
             _ => faults.push(format!("{name} is not a plain file")),
         }
     }
+    faults.dedup(); // of both places
     if faults.is_empty() { Ok(files) } else { Err(faults) }
 }

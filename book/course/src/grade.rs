@@ -495,7 +495,9 @@ fn panic(err: &str) -> Option<String> {
 
 /// The first error of a compiler, on one line.
 fn first_error(said: &str) -> String {
-    let error = said.lines().find(|l| l.contains("error"));
+    // not a warning about something that is called so
+    let error = |l: &&str| l.starts_with("error") || l.contains(": error");
+    let error = said.lines().find(error);
     let error = error.or(said.lines().next()).unwrap_or("no message");
     format!(
         "it does not build: {}",

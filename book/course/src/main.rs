@@ -331,14 +331,16 @@ fn grading(course: &Course, g: &Grading) -> Result<()> {
     let options = Options::new(g.seed.or(course.seed));
     let mut grades: Vec<(String, Grade)> = vec![];
     let many = g.submissions.is_some();
+    for to in [&g.json, &g.out, &g.csv, &g.junit, &g.gradescope] {
+        writable(to)?;
+    }
     let folders = folders(g)?;
     for name in papers.keys() {
-        let there = folders.iter().any(|f| f.ends_with(name));
+        let there = folders.iter().any(|f| named(f) == *name);
         ensure!(there, "--papers: {name}: no submission of this name");
     }
     for folder in folders {
-        let name = folder.file_name().unwrap_or(folder.as_os_str());
-        let name = machine::plain(&name.to_string_lossy());
+        let name = named(&folder);
         let files = submitted(&a, &folder);
         let paper = g.paper.or(papers.remove(&name));
         let options = Options { paper, ..options };
@@ -388,21 +390,50 @@ fn papers(g: &Grading, most: u32) -> Result<BTreeMap<String, u32>> {
 fn folders(g: &Grading) -> Result<Vec<PathBuf>> {
     if let Some(one) = &g.submission {
         let said = one.display();
-        ensure!(one.is_dir(), "--submission {said}: no such folder");
+        let what = if one.exists() { "is no folder" } else { "no such folder" };
+        ensure!(one.is_dir(), "--submission {said}: {what}");
         return Ok(vec![one.canonicalize()?]);
     }
     let folder = g.submissions.as_deref().context("no submission")?;
     let said = folder.display().to_string();
-    let mut all = vec![];
+    let (mut all, mut left) = (vec![], vec![]);
     for entry in fs::read_dir(folder).with_context(|| said.clone())? {
         let path = entry?.path();
         if path.is_dir() {
             all.push(path);
+        } else {
+            left.push(named(&path));
         }
     }
     ensure!(!all.is_empty(), "--submissions {said}: no folder in it");
     all.sort();
+    left.sort();
+    for name in left {
+        eprintln!("{name}: is no folder, and is not graded");
+    }
     Ok(all)
+}
+/// The name of a submission, in one line that no other has: what is no text, or
+/// could pass for the line of another submission, is written as a literal.
+fn named(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or(folder.as_os_str());
+    let simple = |text: &&str| {
+        machine::plain(text) == **text && !text.contains(['\n', '\t', '"'])
+    };
+    let literal = || format!("{name:?}");
+    name.to_str().filter(simple).map_or_else(literal, str::to_string)
+}
+/// Whether a report can be written, asked before any work is done for it.
+fn writable(to: &Option<PathBuf>) -> Result<()> {
+    if let Some(to) = to {
+        let there = to.symlink_metadata().is_ok();
+        let file = fs::OpenOptions::new().append(true).create(true).open(to);
+        file.with_context(|| to.display().to_string())?;
+        if !there {
+            fs::remove_file(to)?;
+        }
+    }
+    Ok(())
 }
 fn write(
     to: &Option<PathBuf>, text: impl FnOnce() -> Result<String>,
@@ -412,4 +443,33 @@ fn write(
         fs::write(to, text()?).with_context(said)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn each_submission_has_a_line_and_a_name_of_its_own() {
+        use std::os::unix::ffi::OsStrExt;
+        let name =
+            |bytes: &[u8]| named(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        for kept in ["a b", "Zoë", "O'Neil, Ann", "a\\xff"] {
+            assert_eq!(name(kept.as_bytes()), kept);
+        }
+        let two = [name(b"a\xff"), name(b"a\xfe")];
+        assert_eq!(two, [r#""a\xFF""#, r#""a\xFE""#]);
+        assert_eq!(name(b"a\nbob: 90 of 90"), r#""a\nbob: 90 of 90""#);
+        assert_eq!(name(br#""a\xFF""#), r#""\"a\\xFF\"""#);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_told_before_any_work() {
+        let folder = std::env::temp_dir();
+        let file = folder.join(format!("course-{}", std::process::id()));
+        assert!(writable(&Some(file.clone())).is_ok());
+        assert!(!file.exists(), "nothing is left behind");
+        assert!(writable(&Some(file.join("grades.json"))).is_err());
+    }
 }

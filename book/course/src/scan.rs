@@ -3,6 +3,7 @@
 //! first is that the submission is built without `std` and cannot be `unsafe`.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
+use std::collections::BTreeSet;
 use syn::visit::Visit;
 
 /// Macros that only stop or allocate.
@@ -66,6 +67,7 @@ const WORDS: &[&str] = &[
     "include_bytes",
     "env",
     "option_env",
+    "arch",
     "asm",
     "global_asm",
     "naked_asm",
@@ -87,6 +89,7 @@ const WORDS: &[&str] = &[
     "dyn",
     "Location",
     "catch_unwind",
+    "long_running_const_eval", // else the compiler stops by itself
 ];
 /// Crates that a path may begin with.
 const CRATES: &[&str] = &["kit", "core", "crate", "self", "super", "Self"];
@@ -95,37 +98,60 @@ const CRATES: &[&str] = &["kit", "core", "crate", "self", "super", "Self"];
 const BEFORE_NOT: &[&str] =
     &["if", "while", "match", "return", "in", "break", "else"];
 
+/// How much of a file's own text a message repeats.
+const LONGEST: usize = 100;
+/// How many faults of a file are told.
+const MOST: usize = 20;
+
 /// What is not allowed, a line each.
 ///
 /// It looks at tokens and not at the tree that is parsed of them: what a macro
 /// is given, and what the parser does not know, are in no tree.
 pub(crate) fn scan(name: &str, text: &str) -> Vec<String> {
+    // The compiler leaves such a line out. A comment that begins in it would hide
+    // what follows from this scan, and from nobody else.
+    let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if bare.starts_with("#!") && !bare.starts_with("#![") {
+        return vec![format!(
+            "{name}:1: a first line that begins with `#!` is not allowed"
+        )];
+    }
     if let Err(e) = syn::parse_file(text) {
         let line = e.span().start().line;
-        return vec![format!("{name}:{line}: {e}")];
+        return vec![format!("{name}:{line}: {}", short(&e.to_string()))];
     }
-    let mut scan = Scan { name, faults: vec![] };
+    let mut scan = Scan { name, faults: vec![], seen: BTreeSet::new() };
     match text.parse::<TokenStream>() {
         Ok(tokens) => scan.tokens(tokens),
         Err(e) => scan.faults.push(format!("{name}: {e}")),
     }
-    let mut seen = vec![];
-    scan.faults.retain(|f| {
-        let new = !seen.contains(f);
-        seen.push(f.clone());
-        new
-    });
+    let more = scan.faults.len().saturating_sub(MOST);
+    scan.faults.truncate(MOST);
+    if more > 0 {
+        scan.faults.push(format!("{name}: and {more} more"));
+    }
     scan.faults
+}
+/// The beginning of a text, on one line: a file may not write lines of a report.
+fn short(text: &str) -> String {
+    let long = text.chars().nth(LONGEST).is_some();
+    let text = text.chars().take(LONGEST);
+    let text = text.map(|c| if c.is_control() { ' ' } else { c });
+    text.collect::<String>() + if long { "…" } else { "" }
 }
 
 struct Scan<'a> {
     name: &'a str,
     faults: Vec<String>,
+    seen: BTreeSet<String>,
 }
 impl Scan<'_> {
     fn fault(&mut self, span: proc_macro2::Span, what: &str) {
         let (name, line) = (self.name, span.start().line);
-        self.faults.push(format!("{name}:{line}: {what} is not allowed"));
+        let fault = format!("{name}:{line}: {what} is not allowed");
+        if self.seen.insert(fault.clone()) {
+            self.faults.push(fault);
+        }
     }
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
@@ -161,6 +187,7 @@ impl Scan<'_> {
             [TokenTree::Ident(module), TokenTree::Punct(p), ..]
                 if word == "mod" && p.as_char() == ';' =>
             {
+                let module = short(&module.to_string());
                 self.fault(span, &format!("another file, `{module}`,"));
             }
             [TokenTree::Punct(p), TokenTree::Group(_), ..]
@@ -168,7 +195,7 @@ impl Scan<'_> {
                     && !MACROS.contains(&word)
                     && !BEFORE_NOT.contains(&word) =>
             {
-                self.fault(span, &format!("the macro `{word}!`"));
+                self.fault(span, &format!("the macro `{}!`", short(word)));
             }
             _ if word == "use" => {
                 let end = |t: &&TokenTree| !is(t, ';');
@@ -184,7 +211,8 @@ impl Scan<'_> {
             Some(TokenTree::Ident(first))
                 if !CRATES.contains(&&first.to_string()[..]) =>
             {
-                self.fault(first.span(), &format!("`use {first}`"));
+                let word = short(&first.to_string());
+                self.fault(first.span(), &format!("`use {word}`"));
             }
             Some(TokenTree::Group(group)) => {
                 let all: Vec<_> = group.stream().into_iter().collect();
@@ -204,6 +232,7 @@ impl Scan<'_> {
         let first = group.stream().into_iter().next();
         let first = first.map(|t| t.to_string()).unwrap_or_default();
         if !ATTRIBUTES.contains(&&first[..]) {
+            let first = short(&first);
             self.fault(group.span(), &format!("the attribute `{first}`"));
         }
     }
@@ -220,11 +249,45 @@ impl Scan<'_> {
             _ => false,
         };
         if !label && name != "_" {
-            self.fault(name.span(), &format!("the lifetime `'{name}`"));
+            let word = short(&name.to_string());
+            self.fault(name.span(), &format!("the lifetime `'{word}`"));
         }
     }
 }
 /// Whether it is this sign.
 fn is(token: &TokenTree, sign: char) -> bool {
     matches!(token, TokenTree::Punct(p) if p.as_char() == sign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_compiler_skips_is_not_allowed() {
+        // to the compiler a module, to this scan a comment
+        let hidden = "#!x /*\n#[path = \"a\"] mod a;\n// */\nfn f() {}\n";
+        for text in [hidden.to_string(), format!("\u{feff}{hidden}")] {
+            let said = scan("a.rs", &text);
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].contains("`#!`"), "{said:?}");
+        }
+        assert!(scan("a.rs", "#![allow(unused)]\nfn f() {}\n").is_empty());
+    }
+
+    #[test]
+    fn a_file_writes_no_lines_of_a_report() {
+        let long = "a".repeat(10_000);
+        let text = format!("fn f() {{ {long}!(); assert!(#[\"x\ny\"] a); }}");
+        let said = scan("a.rs", &text);
+        assert_eq!(said.len(), 2, "{said:?}");
+        for line in said {
+            assert!(line.starts_with("a.rs:"), "{line}");
+            assert!(line.chars().count() < 200 && !line.contains('\n'));
+        }
+        let many: String = (0..1000).map(|i| format!("m{i}!{{}}")).collect();
+        let said = scan("a.rs", &many);
+        assert_eq!(said.len(), MOST + 1);
+        assert_eq!(said[MOST], "a.rs: and 980 more");
+    }
 }
