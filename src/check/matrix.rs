@@ -3,7 +3,7 @@
 use super::parity::{ETA, Pair, gamma, normals, report, wide};
 use super::tools::{Check, check, formula, proof, random, sum};
 use crate::gradcheck::{Function, Report};
-use crate::kernel::matrix::{Mat, Set, mat, mat_mut, matmul};
+use crate::kernel::matrix::{Add, Mat, Set, mat, mat_mut, matmul};
 use crate::kernel::product::matmul_with;
 use crate::kernel::simd::Isa;
 use crate::kernel::vector::dot;
@@ -32,6 +32,18 @@ impl Product {
         let at = |i, j| sum((0..k).map(|l| a(i, l) * b[l * n + j]));
         (0..m * n).map(|i| at(i / n, i % n)).collect()
     }
+    /// C is added to a block of a wider matrix, the rest of which stays.
+    fn added(&self, a: &[f64], b: &[f64], c: &[f64]) -> Report {
+        let (n, width) = (self.n, self.n + 2);
+        let mut got = random("c", self.m * width);
+        let mut want = got.clone();
+        for (want, c) in want.chunks_mut(width).zip(c.chunks(n)) {
+            want[1..].iter_mut().zip(c).for_each(|(w, c)| *w += c);
+        }
+        let block = mat_mut(&mut got, width).block(0..self.m, 1..n + 1);
+        matmul(block, Add, mat(a, self.k), mat(b, n));
+        formula("a block of C + A·B", &got, &want)
+    }
 }
 impl Function for Product {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
@@ -53,8 +65,9 @@ fn forward() -> Report {
     let f = Product::ODD;
     let [a, b] = f.inputs();
     let want = f.literal(|i, l| a.1[i * f.k + l], &b.1);
+    let added = f.added(&a.1, &b.1, &want);
     let (c, _) = f.forward(&[a.1, b.1]);
-    formula("cᵢⱼ = Σ aᵢₗbₗⱼ", &c, &want).and(fast())
+    formula("cᵢⱼ = Σ aᵢₗbₗⱼ", &c, &want).and(added).and(fast())
 }
 fn transposed_b() -> Report {
     let Product { m, k, n } = Product::ODD;
