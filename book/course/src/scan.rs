@@ -118,7 +118,13 @@ pub(crate) fn scan(name: &str, text: &str) -> Vec<String> {
     }
     if let Err(e) = syn::parse_file(text) {
         let line = e.span().start().line;
-        return vec![format!("{name}:{line}: {}", short(&e.to_string()))];
+        let said = match &e.to_string()[..] {
+            "cannot parse string into token stream" => {
+                "this is not Rust".into()
+            }
+            other => short(other),
+        };
+        return vec![format!("{name}:{line}: {said}")];
     }
     let mut scan = Scan { name, faults: vec![], seen: BTreeSet::new() };
     match text.parse::<TokenStream>() {
@@ -273,6 +279,14 @@ mod tests {
             assert!(said[0].contains("`#!`"), "{said:?}");
         }
         assert!(scan("a.rs", "#![allow(unused)]\nfn f() {}\n").is_empty());
+    }
+
+    /// Without the scan, it takes a minute until the compiler is ended.
+    #[test]
+    fn a_constant_that_never_ends_is_not_compiled() {
+        let text = "#[allow(long_running_const_eval)] const X: () = loop {};";
+        let said = scan("a.rs", text);
+        assert_eq!(said.len(), 1, "{said:?}");
     }
 
     #[test]

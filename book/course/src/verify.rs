@@ -212,6 +212,8 @@ fn damaged(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
         "no text",
         "a link",
         "behind a link",
+        "there twice",
+        "a pipe",
     ] {
         let folder = m.room("damaged")?;
         let place = folder.join(file);
@@ -219,6 +221,20 @@ fn damaged(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
             "a folder" => fs::create_dir(&place)?,
             "too long" => fs::write(&place, " ".repeat(300_000))?,
             "no text" => fs::write(&place, [0xff, 0xfe])?,
+            "there twice" => {
+                fs::create_dir(folder.join("src"))?;
+                for to in [folder.join("src").join(file), place.clone()] {
+                    fs::copy(a.folder.join(file), to)?;
+                }
+            }
+            #[cfg(unix)]
+            "a pipe" => {
+                // a pipe that nobody writes to, which must not be waited for
+                let made = std::process::Command::new("mkfifo")
+                    .arg(&place)
+                    .status()?;
+                ensure!(made.success(), "mkfifo: {made}");
+            }
             #[cfg(unix)]
             "a link" => {
                 std::os::unix::fs::symlink(a.folder.join(file), &place)?;
@@ -266,6 +282,9 @@ struct Cheat {
     /// or uses a hole of the compiler.
     #[serde(default)]
     scan_only: bool,
+    /// Graded twice: it looks at what may differ from run to run.
+    #[serde(default)]
+    again: bool,
     /// It gets the public cases right: only hidden ones see it.
     #[serde(default)]
     public: bool,
@@ -279,6 +298,8 @@ fn cheats(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
     let text = text.replace("SOLUTION", &solution.display().to_string());
     let deep = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
     let text = text.replace("DEEP", &deep);
+    let macros: String = (0..1000).map(|i| format!("m{i}!{{}} ")).collect();
+    let text = text.replace("THOUSAND", &macros);
     let text = text.replace("PUBLIC", &memorized(m, a)?);
     let Cheats { cheats } = toml::from_str(&text).context("cheats.toml")?;
     ensure!(!cheats.is_empty(), "cheats.toml: no cheat");
@@ -291,7 +312,7 @@ fn cheats(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
         };
         let (with, without) = (graded(true)?, graded(false)?);
         let good = with.score == 0 && (without.score == 0 || cheat.scan_only);
-        let good = good && readable(&with) && readable(&without);
+        let good = good && readable(a, &with) && readable(a, &without);
         let found = format!(
             "{} ({}); {} ({})",
             with.score,
@@ -300,6 +321,13 @@ fn cheats(m: &Machine, a: &Assignment, table: &mut Table) -> Result<()> {
             why(&without)
         );
         table.row(&cheat.name, good, &found);
+        // where the system grants it, no address differs either
+        if cheat.again && m.steady {
+            let same =
+                without_times(&without)? == without_times(&graded(false)?)?;
+            let found = if same { "the same" } else { "not the same" };
+            table.row("its grade again, but for times", same, found);
+        }
     }
     Ok(())
 }
@@ -339,10 +367,25 @@ impl Cheat {
         Ok(files)
     }
 }
-/// Whether nothing that a cheat wrote moves a cursor.
-fn readable(g: &Grade) -> bool {
+/// Whether nothing that a cheat wrote moves a cursor, is a line of a report by
+/// itself, or fills a screen.
+fn readable(a: &Assignment, g: &Grade) -> bool {
+    const MOST: usize = 30;
+    const LONGEST: usize = 400;
     let details = g.tasks.iter().flat_map(|t| &t.cases).map(|r| &r.detail);
-    details.chain(&g.problems).all(|said| plain(said) == **said)
+    let simple = |said: &String| {
+        plain(said) == *said
+            && !said.contains('\n')
+            && said.chars().count() <= LONGEST
+    };
+    let begins = |said: &String| {
+        let files = a.files.iter().map(|f| &f[..]);
+        let mut all = files.chain(["it does not build: "]);
+        all.any(|beginning| said.starts_with(beginning))
+    };
+    details.chain(&g.problems).all(simple)
+        && g.problems.iter().all(begins)
+        && g.problems.len() <= MOST
 }
 /// What a cheat met.
 fn why(g: &Grade) -> String {
