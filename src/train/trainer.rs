@@ -302,7 +302,9 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss, T: Stored> Trainer<B, O, L, T> {
     }
     /// Runs `hook` after each step, when θ has moved: to see activations,
     /// loads and gradients, or to move parameters by a rule of their own. It
-    /// does not run after a step that a loss scale skips.
+    /// does not run after a step that a loss scale skips. It is no part of a
+    /// checkpoint: a resumed run sets it anew, before or after
+    /// [`restore`](Self::restore).
     ///
     /// Parameters that a gradient shall not move, such as a bias that keeps
     /// experts busy, are frozen by [`Layout::freeze`]; a checkpoint holds them
