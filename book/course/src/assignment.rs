@@ -338,3 +338,34 @@ pub(crate) fn submitted(
     faults.dedup(); // of both places
     if faults.is_empty() { Ok(files) } else { Err(faults) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of all assignments, and each one's page.
+    #[test]
+    fn pages_say_the_hours() -> Result<()> {
+        let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+        let read = |name: &str| {
+            let path = book.join(name);
+            fs::read_to_string(&path).with_context(|| name.to_string())
+        };
+        let all = read("assignments.md")?;
+        let words =
+            ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven"];
+        for a in Course::open(None)?.assignments()? {
+            let (id, title, hours) = (&a.id, &a.title, a.hours);
+            let line = |l: &&str| l.starts_with(&format!("| [{title}]({id}-"));
+            let row = all.lines().find(line).context(id.clone())?;
+            let ends = format!("| {hours} |");
+            assert!(row.ends_with(&ends), "{row}\n{hours} hours");
+            let page = row.split(['(', ')']).nth(1).unwrap_or_default();
+            let text = read(page)?;
+            let word = words.get(hours as usize).context("more hours")?;
+            let begins = format!("\n{word} hours, after ");
+            assert!(text.contains(&begins), "{page}: {hours} hours");
+        }
+        Ok(())
+    }
+}
