@@ -56,6 +56,10 @@ for (const box of wide) {
     watch.observe(box);
     box.addEventListener("scroll", () => look(box), { passive: true });
 }
+// A font that comes late makes a formula wider, and its box stays as it was.
+const fonts = () => wide.forEach(look);
+document.fonts.ready.then(fonts);
+document.fonts.addEventListener("loadingdone", fonts);
 
 // Each line of Rust is an element, which knows how far it is set in: on a
 // phone it goes on below, deeper.
