@@ -4,7 +4,7 @@
 
 use crate::http::{self, Request, Response};
 use anyhow::{Context, Result, bail, ensure};
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use hyper::{Method, StatusCode};
 use regex::Regex;
 use std::net::TcpListener;
@@ -31,6 +31,8 @@ const FLAGS: [&str; 9] = [
 ];
 /// For all pages at all sizes.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a font takes to come.
+const LATE: Duration = Duration::from_millis(150);
 
 /// Opens every page of the folder `html`; says so if there is no Chromium.
 pub fn check(html: &Path) -> Result<()> {
@@ -200,7 +202,19 @@ fn visit(
     std::thread::spawn(move || {
         http::serve(listener, move |request| {
             let visit = served.clone();
-            async move { visit.answer(request) }
+            async move {
+                let font = request.uri().path().ends_with(".woff2");
+                if !font {
+                    return visit.answer(request);
+                }
+                // As over a slow line, for each page anew: what a script has
+                // measured by then was set in another font.
+                tokio::time::sleep(LATE).await;
+                let mut font = visit.answer(request);
+                let anew = HeaderValue::from_static("no-store");
+                font.headers_mut().insert(CACHE_CONTROL, anew);
+                font
+            }
         })
     });
     let profile = html.with_file_name("browser");

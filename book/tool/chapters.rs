@@ -7,8 +7,8 @@
 
 use crate::markdown::prose;
 use crate::quote::{self, Quote};
+use crate::text::pattern;
 use anyhow::{Context, Result};
-use regex::Regex;
 use registry::{Listed, Source, Sources, Target};
 use serde::Deserialize;
 use std::path::Path;
@@ -110,7 +110,7 @@ const EXERCISE: &str =
 /// The text with the kind of each exercise behind its stars, as a word of its
 /// own.
 pub(crate) fn set_off_kinds(text: &str) -> Result<String> {
-    let exercise = Regex::new(EXERCISE)?;
+    let exercise = pattern(EXERCISE)?;
     let set = |c: &regex::Captures| match c.get(4) {
         Some(kind) => format!(
             "**{}** <span class=\"kind\">{}</span>",
@@ -125,8 +125,8 @@ pub(crate) fn set_off_kinds(text: &str) -> Result<String> {
 /// Exercises, solutions and headings, each with its line.
 pub(crate) fn marks(text: &str) -> Result<Vec<(usize, Mark)>> {
     let exercise =
-        Regex::new(&format!(r"^\s*(?:#+\s+|[-*+]\s+|\d+[.)]\s+)?{EXERCISE}"))?;
-    let own = Regex::new(r"\*\*Exercise |\{\{#exercise\s*\d*\s*\}\}")?;
+        pattern(&format!(r"^\s*(?:#+\s+|[-*+]\s+|\d+[.)]\s+)?{EXERCISE}"))?;
+    let own = pattern(r"\*\*Exercise |\{\{#exercise\s*\d*\s*\}\}")?;
     let prose = prose(text);
     let mut marks = Vec::new();
     for (line, text) in (1..).zip(prose.lines()) {

@@ -1,8 +1,9 @@
 //! Names in tables may end a line behind `::`, `_` and their like, so that a
 //! narrow page parts no word of them.
 
+use crate::text::pattern;
 use anyhow::Result;
-use regex::{Captures, Regex};
+use regex::Captures;
 
 /// A line may end there; it adds no character, so a copy is as it was typed.
 const END: &str = "<wbr>";
@@ -11,10 +12,10 @@ const LEAST: usize = 3;
 
 /// A page with the ends of lines marked in the code of its tables.
 pub(crate) fn mark(html: &str) -> Result<String> {
-    let cell = Regex::new(r"(?s)<t[dh]\b[^>]*>.*?</t[dh]>")?;
-    let code = Regex::new(r"(?s)(<code\b[^>]*>)(.*?)</code>")?;
+    let cell = pattern(r"(?s)<t[dh](?: [^>]*)?>.*?</t[dh]>")?;
+    let code = pattern(r"(?s)(<code(?: [^>]*)?>)(.*?)</code>")?;
     // A tag, or a character, which may be written as `&lt;`.
-    let part = Regex::new(r"(?s)<[^>]*>|&\w+;|.")?;
+    let part = pattern(r"(?s)<[^>]*>|&\w+;|.")?;
     let marked = cell.replace_all(html, |cell: &Captures| {
         let marked = code.replace_all(&cell[0], |c: &Captures| {
             let parts: Vec<&str> =
@@ -61,6 +62,7 @@ fn in_code(parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{END, mark};
+    use crate::text::pattern;
     use anyhow::Result;
 
     #[test]

@@ -1,7 +1,7 @@
 //! Marks the formulas of a chapter: `$…$` and `$$…$$` as Markdown understands
 //! them.
 
-use crate::markdown::{code, line_of, options};
+use crate::markdown::{Lines, code, options};
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use std::ops::Range;
 
@@ -34,7 +34,9 @@ impl Written<'_> {
         let source = format!("\n{}\n", self.text);
         let lines = format!("\n{}\n", lines.trim_end_matches('\n'));
         match source.find(&lines) {
-            Some(at) => format!("{}:{}", self.file, line_of(&source, at)),
+            Some(at) => {
+                format!("{}:{}", self.file, Lines::of(&source).at(at))
+            }
             None => self.file.to_string(),
         }
     }

@@ -1,8 +1,8 @@
 //! Links of the built book that lead nowhere, within it, and files that its
 //! pages would fetch from the network.
 
+use crate::text::pattern;
 use anyhow::Result;
-use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ struct Page {
 /// What is dead or foreign in the folder of the built pages; one line each.
 pub fn faults(html: &Path) -> Result<Vec<String>> {
     let files = registry::files(html, "", "")?;
-    let attribute = Regex::new(r#"\s(id|href|src)="([^"]*)""#)?;
+    let attribute = pattern(r#"\s(id|href|src)="([^"]*)""#)?;
     let (mut pages, mut faults) = (BTreeMap::new(), BTreeSet::new());
     for file in &files {
         let is = |ext: &str| file.ends_with(ext);
@@ -65,10 +65,10 @@ pub fn faults(html: &Path) -> Result<Vec<String>> {
 
 /// What a page or a style sheet would load from elsewhere.
 fn foreign(text: &str) -> Result<Vec<String>> {
-    let tag = Regex::new(
-        r#"<(?:link|script|img|iframe|source|video|audio|embed|object|use|image)\b[^>]*?\s(?:href|src|srcset|data|xlink:href)\s*=\s*["']?((?:[a-z]+:)?//[^"'\s>]*)"#,
+    let tag = pattern(
+        r#"<(?:link|script|img|iframe|source|video|audio|embed|object|use|image)(?-u:\b)[^>]*?\s(?:href|src|srcset|data|xlink:href)\s*=\s*["']?((?:[a-z]+:)?//[^"'\s>]*)"#,
     )?;
-    let style = Regex::new(
+    let style = pattern(
         r#"(?:url\(\s*["']?|@import\s+["'])((?:[a-z]+:)?//[^"')\s]*)"#,
     )?;
     let both = tag.captures_iter(text).chain(style.captures_iter(text));

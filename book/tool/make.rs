@@ -108,20 +108,20 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
 /// Measures anew if the sources are no longer those that were measured. That
 /// takes minutes; so what does not fit together is said before.
 pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
+    let _lock = lock(root)?;
+    let last = measure::last(root);
+    if last.current {
+        return Ok(());
+    }
     if mode == Mode::Strict {
         all_well(&rules::faults(root)?)?;
     }
-    let _lock = lock(root)?;
-    let last = measure::last(root);
-    if !last.current {
-        let why = match last.rungs.is_empty() {
-            true => "nothing is measured yet",
-            false => "the sources have changed",
-        };
-        eprintln!("{why}: running `moe check`");
-        measure::measure(root)?;
-    }
-    Ok(())
+    let why = match last.rungs.is_empty() {
+        true => "nothing is measured yet",
+        false => "the sources have changed",
+    };
+    eprintln!("{why}: running `moe check`");
+    measure::measure(root)
 }
 
 /// A line for each chapter: minutes, equations, exercises.

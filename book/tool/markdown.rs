@@ -15,9 +15,18 @@ pub(crate) fn options() -> Options {
         | Options::ENABLE_TASKLISTS
 }
 
-/// The line on which this byte stands, from 1.
-pub(crate) fn line_of(text: &str, at: usize) -> usize {
-    text[..at].matches('\n').count() + 1
+/// Where the lines of a text end: a page is asked for thousands of its bytes.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn of(text: &str) -> Lines {
+        Lines(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line on which this byte stands, from 1.
+    pub(crate) fn at(&self, byte: usize) -> usize {
+        self.0.partition_point(|&end| end < byte) + 1
+    }
 }
 
 /// Where code blocks stand, in bytes.

@@ -60,12 +60,10 @@ fn file(root: &Path) -> PathBuf {
 pub fn key(root: &Path) -> Result<String> {
     let mut files = vec!["equations.toml".to_string()];
     files.extend(["Cargo.toml", "Cargo.lock"].map(String::from));
-    files.extend(
-        registry::Sources::load(root)?.files.into_iter().map(|s| s.file),
-    );
+    files.extend(registry::files(root, "src", "rs")?);
     let mut hash = Sha256::new();
     hash.update(std::env::var("MOE_SIMD").unwrap_or_default());
-    for file in files.iter().filter(|f| !f.starts_with("tests/")) {
+    for file in &files {
         // A fixture has no Cargo.lock. A checkout has its own line ends, which
         // change no error.
         let text = registry::read(root, file).unwrap_or_default();

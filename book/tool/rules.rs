@@ -4,11 +4,11 @@ use crate::chapters::{
     Chapter, Exercise, Mark, chapters, homes_of, marks, named, numbered,
     too_few,
 };
-use crate::markdown::{cells, line_of, options};
+use crate::markdown::{Lines, cells, options};
+use crate::text::pattern;
 use crate::{commands, figures, ladder, symbols, terms};
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
-use regex::Regex;
 use registry::{Call, Equation, Kind, Registry, Sources};
 use std::path::Path;
 
@@ -57,7 +57,7 @@ pub fn faults(root: &Path) -> Result<Vec<String>> {
 
 /// The marks that a merge left between two versions of some lines.
 fn unmerged(root: &Path) -> Result<Vec<String>> {
-    let mark = Regex::new(r"^(?:<{7}|\|{7}|={7}|>{7})(?: .*)?$")?;
+    let mark = pattern(r"^(?:<{7}|\|{7}|={7}|>{7})(?: .*)?$")?;
     let mut files = vec!["equations.toml".to_string()];
     for folder in ["book", "src", "tests", "benches"] {
         for ext in ["md", "rs", "toml"] {
@@ -206,16 +206,17 @@ fn target(
 
 /// The number of a chapter stands in `SUMMARY.md` alone, as its turn.
 fn literal_numbers(text: &str, say: Say) -> Result<()> {
-    let number = Regex::new(
-        r"(?im)\bchapters?\s+\d+|\b(?:exercise|equation)s?\s+\(?\d+(?:\.\d+)?|\[\d+\]\([\w./-]+\.md|^#\s+\d+\.",
+    let number = pattern(
+        r"(?im)(?-u:\b)chapters?\s+\d+|(?-u:\b)(?:exercise|equation)s?\s+\(?\d+(?:\.\d+)?|\[\d+\]\([\w./-]+\.md|^#\s+\d+\.",
     )?;
+    let lines = Lines::of(text);
     for found in number.find_iter(text) {
         if text[..found.start()].ends_with("{{#") {
             continue;
         }
         let words: Vec<_> = found.as_str().split_whitespace().collect();
         say(
-            line_of(text, found.start()),
+            lines.at(found.start()),
             format!(
                 "`{}`: the tool numbers chapters, exercises and equations; \
                  write {{{{#chapter name}}}}, {{{{#number name}}}}, \
@@ -230,9 +231,10 @@ fn literal_numbers(text: &str, say: Say) -> Result<()> {
 
 /// Code names its language, and pictures say what they show.
 fn markdown(text: &str, say: Say) {
+    let lines = Lines::of(text);
     let mut picture = None; // where one begins, if nothing is said yet
     for (event, range) in Parser::new_ext(text, options()).into_offset_iter() {
-        let line = line_of(text, range.start);
+        let line = lines.at(range.start);
         match event {
             Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => say(
                 line,
@@ -370,7 +372,7 @@ fn comments(
         let text = registry::read(root, &file)?;
         texts.push((file, text));
     }
-    let literal = Regex::new(r"(?i)^\s*(?://|#).*\bchapters?\s+\d")?;
+    let literal = pattern(r"(?i)^\s*(?://|#).*(?-u:\b)chapters?\s+\d")?;
     for (file, text) in texts {
         for (line, text) in (1..).zip(text.lines()) {
             if literal.is_match(text) {

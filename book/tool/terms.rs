@@ -6,8 +6,9 @@
 //! in the same paragraph or above it.
 
 use crate::chapters::{Chapter, Mark, chapters, marks};
-use crate::markdown::{line_of, options};
+use crate::markdown::{Lines, options};
 use crate::quote::{self, Quote};
+use crate::text::pattern;
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use regex::Regex;
@@ -171,12 +172,12 @@ fn find(kind: Kind, text: &str) -> Result<Find> {
             ensure!(!tokens.is_empty(), "{FILE}: `{text}` has no letter");
             return Ok(Find::Tokens(tokens));
         }
-        Kind::Code => format!(r"\b{}\b", regex::escape(text)),
+        Kind::Code => format!(r"(?-u:\b){}(?-u:\b)", regex::escape(text)),
         // Also in the plural, and with a hyphen for a blank.
         Kind::Word => {
             let words = text.split([' ', '-']).map(regex::escape);
-            let words = words.collect::<Vec<_>>().join(r"[\s\u{a0}-]+");
-            format!(r"(?i)\b{words}(?:e?s)?\b")
+            let words = words.collect::<Vec<_>>().join(r"[ \n\u{a0}-]+");
+            format!(r"(?i)(?-u:\b){words}(?:e?s)?(?-u:\b)")
         }
     };
     Ok(Find::Pattern(Regex::new(&pattern)?))
@@ -189,10 +190,12 @@ fn lines<'a>(
     let pieces = page.pieces.iter().filter(|p| p.kind == term.kind);
     pieces.flat_map(|piece| -> Vec<usize> {
         match &term.find {
-            Find::Pattern(pattern) => pattern
-                .find_iter(&piece.text)
-                .map(|m| piece.line - 1 + line_of(&piece.text, m.start()))
-                .collect(),
+            Find::Pattern(pattern) if pattern.is_match(&piece.text) => {
+                let lines = Lines::of(&piece.text);
+                let found = pattern.find_iter(&piece.text);
+                found.map(|m| piece.line - 1 + lines.at(m.start())).collect()
+            }
+            Find::Pattern(_) => vec![],
             Find::Tokens(letter) => match has(&piece.tokens, letter) {
                 true => vec![piece.line],
                 false => vec![],
@@ -366,14 +369,15 @@ fn piece(kind: Kind, line: usize, text: &str) -> Piece {
 fn read(
     text: &str, pieces: &mut Vec<Piece>, imports: &mut Vec<(usize, String)>,
 ) -> Result<()> {
-    let tag = Regex::new("<[^>]*>")?;
-    let uses = Regex::new(r"use moe_by_hand::[^;]*;")?;
-    let name = Regex::new(r"\b[A-Z][A-Za-z0-9]*[a-z]\w*")?;
+    let tag = pattern("<[^>]*>")?;
+    let uses = pattern(r"use moe_by_hand::[^;]*;")?;
+    let name = pattern(r"\b[A-Z][A-Za-z0-9]*[a-z]\w*")?;
+    let lines = Lines::of(text);
     let (mut fenced, mut rust) = (false, false);
     // A paragraph is one piece: a term may be broken between two lines.
     let (mut prose, mut from) = (String::new(), 1);
     for (event, range) in Parser::new_ext(text, options()).into_offset_iter() {
-        let line = line_of(text, range.start);
+        let line = lines.at(range.start);
         let inline = matches!(
             event,
             Event::Text(_)
@@ -404,7 +408,7 @@ fn read(
                     })
                     .collect();
                 for found in uses.find_iter(&code) {
-                    let line = line - 1 + line_of(&code, found.start());
+                    let line = line - 1 + Lines::of(&code).at(found.start());
                     let names = name.find_iter(found.as_str());
                     imports.extend(names.map(|n| (line, n.as_str().into())));
                 }
@@ -469,7 +473,7 @@ fn tokens(tex: &str) -> Vec<String> {
 /// Section and paragraph of each line. An exercise is a section, and an item of
 /// a list a paragraph.
 fn places(text: &str) -> Result<Vec<(usize, usize)>> {
-    let item = Regex::new(r"^[\s>]*(?:[-*+]|\d+[.)])\s")?;
+    let item = pattern(r"^[\s>]*(?:[-*+]|\d+[.)])\s")?;
     let starts: Vec<usize> = marks(text)?
         .into_iter()
         .filter(|(_, m)| matches!(m, Mark::Heading | Mark::Exercise(_)))

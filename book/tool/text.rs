@@ -1,7 +1,10 @@
 //! Text that becomes HTML, and the names of pages.
 
 use anyhow::{Result, bail};
+use regex::Regex;
 use registry::{Place, Target};
+use std::collections::HashMap;
+use std::sync::Mutex;
 
 pub(crate) use crate::chart::escape;
 
@@ -25,6 +28,19 @@ pub(crate) fn link(target: &Target, place: &Place) -> String {
 pub(crate) fn link_words(words: &str, place: &Place) -> String {
     let page = page_of(&place.file, place.line);
     format!("<a href=\"{page}\" title=\"{place}\">{words}</a>")
+}
+
+/// A pattern, compiled once: that takes longer than to look through a page.
+pub(crate) fn pattern(pattern: &str) -> Result<Regex> {
+    static COMPILED: Mutex<Option<HashMap<String, Regex>>> = Mutex::new(None);
+    let mut compiled = COMPILED.lock().unwrap_or_else(|e| e.into_inner());
+    let compiled = compiled.get_or_insert_default();
+    if let Some(regex) = compiled.get(pattern) {
+        return Ok(regex.clone());
+    }
+    let regex = Regex::new(pattern)?;
+    compiled.insert(pattern.to_string(), regex.clone());
+    Ok(regex)
 }
 
 /// Bytes in hexadecimal.
