@@ -144,6 +144,30 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let n = (to - from).max(0.0) as usize;
     (0..=n).map(|i| (from + i as f64) * step).collect()
 }
+/// The numbers m·10ⁿ that a logarithmic axis from 10^`low` to 10^`high` shows,
+/// as (m, n): about `count` whole powers of ten; or, where fewer than three of
+/// these lie on it, 1, 2 and 5 times each.
+///
+/// ```
+/// use moe_by_hand::figure::log_ticks;
+/// assert_eq!(log_ticks(-2.0, 0.5, 5), [(1, -2), (1, -1), (1, 0)]);
+/// let ends = [192f64, 3072.0].map(f64::log10);
+/// let ticks = log_ticks(ends[0], ends[1], 5);
+/// assert_eq!(ticks, [(2, 2), (5, 2), (1, 3), (2, 3)]);
+/// ```
+pub fn log_ticks(low: f64, high: f64, count: usize) -> Vec<(u8, i32)> {
+    let whole = ticks(low, high, count).into_iter();
+    let whole = whole.filter(|v| (v - v.round()).abs() < 1e-9);
+    let powers: Vec<_> = whole.map(|v| (1, v.round() as i32)).collect();
+    if powers.len() >= 3 {
+        return powers;
+    }
+    let decades = low.floor() as i32..=high.floor() as i32;
+    let finer = decades.flat_map(|n| [1, 2, 5].map(|m| (m, n)));
+    let place = |(m, n): (u8, i32)| f64::from(m).log10() + f64::from(n);
+    let within = low - 1e-9..=high + 1e-9;
+    finer.filter(|&tick| within.contains(&place(tick))).collect()
+}
 /// At most `most` points: means of groups of neighbors.
 ///
 /// ```
@@ -291,9 +315,19 @@ impl Frame {
             let text = |v| format!("{v:.digits$}").replace('-', "−");
             return values.into_iter().map(|v| (v, text(v))).collect();
         }
-        let whole = values.into_iter().filter(|v| v.fract().abs() < 1e-9);
-        let power = |v: f64| (10f64.powf(v), power_of_ten(v as i32));
-        whole.map(power).collect()
+        let ticks = log_ticks(low, high, count.max(2));
+        let all_powers = ticks.iter().all(|&(m, _)| m == 1);
+        let tick = |(m, n): (u8, i32)| {
+            let value = f64::from(m) * 10f64.powi(n);
+            let digits = (-n).max(0) as usize;
+            let text = match n {
+                _ if all_powers => power_of_ten(n),
+                -4..=4 => format!("{value:.digits$}"),
+                _ => format!("{m}·{}", power_of_ten(n)),
+            };
+            (value, text)
+        };
+        ticks.into_iter().map(tick).collect()
     }
 }
 impl Scale {

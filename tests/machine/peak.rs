@@ -166,7 +166,9 @@ fn figure(
     }
     for p in products.iter().step_by(4) {
         let (i, speed) = (short(p.intensity), giga(p.speed));
-        csv.row(format!("mark,0,{i},{speed},se,m = {}", p.name));
+        // At its lower right stands the name of the line.
+        let side = if p.name == "256" { "n" } else { "se" };
+        csv.row(format!("mark,0,{i},{speed},{side},m = {}", p.name));
     }
     const LOW: f64 = 0.04;
     let (low, corner, high) = (LOW, pi / beta, 200.0);

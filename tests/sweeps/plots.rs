@@ -228,7 +228,7 @@ pub(crate) fn schedule(lab: &mut Lab) -> Result<Csv> {
          seeds differ by more than the schedules, and still the comparison is \
          clear",
         &alt,
-        ["number of the seed", "nats above the lowest"],
+        ["the three seeds, one by one", "nats above the lowest"],
     );
     csv.row("seed,cosine,WSD");
     for seed in 0..losses[0].len() {
@@ -435,8 +435,9 @@ pub(crate) fn paired(lab: &mut Lab) -> Result<Csv> {
     );
     let mut csv = Csv::chart(
         "paired-windows",
-        "The validation windows in order: loss of each with the dense model, \
-         less the mean; and how much it changes with the mixture",
+        "The validation windows: loss of each with the dense model, less the \
+         mean, and how much it changes with the mixture; each curve is sorted \
+         by itself",
         &alt,
         ["windows, % of all", "nats"],
     );
