@@ -221,7 +221,7 @@ pub fn sin_cos_series(r: f32) -> (f32, f32) {
     (r + r * z * series(SIN), 1.0 - (0.5 * z - z * z * series(COS)))
 }
 /// The sine and the cosine after n quarter turns, from those before: each turn
-/// makes (cos, −sin) of (sin, cos).
+/// replaces (sin, cos) by (cos, −sin).
 #[inline(always)]
 pub fn quarters((sin, cos): (f32, f32), n: u32) -> (f32, f32) {
     let (sin, cos) = if n & 1 == 0 { (sin, cos) } else { (cos, sin) };

@@ -313,7 +313,7 @@ pub fn measure<F: Function>(
     let lens: Vec<usize> = x.iter().map(Vec::len).collect();
     in_numbers(f, names, x, plan).and(exact(f, names, &lens, plan.seed))
 }
-/// T1 or T3, and T2.
+/// Measures by differences, as T1 or as T3, and by dual numbers, T2.
 #[track_caller]
 fn in_numbers(
     f: &dyn Proven, names: &[String], mut x: Vec<Vec<f64>>, plan: Plan,
@@ -396,7 +396,7 @@ fn differences(
         .map(|i| one(format!("{name}{EACH}"), share(i), 1e-5));
     [tensor].into_iter().chain(element).collect()
 }
-/// T2 for the input i.
+/// Measures T2 for the input i: both sides of the adjoint's definition.
 fn adjoint(
     f: &dyn Proven, i: usize, name: &str, x: &[Vec<f64>], dx: &[f64],
     dy: &[f64], rng: &mut Rng,

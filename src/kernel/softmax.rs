@@ -119,7 +119,7 @@ pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
 /// others.
 ///
 /// The g = `group` heads of one query are neighboring rows; of the s = `keys`
-/// keys, s − t stand before the first query.
+/// keys, s − t come before the first query.
 ///
 /// # Panics
 /// If z is not made of whole rows of whole groups, or has fewer keys than

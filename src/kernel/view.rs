@@ -14,9 +14,9 @@ pub struct Mat<'a, T> {
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
-    /// Distance of two rows.
+    /// Distance from one row to the next.
     pub(crate) rs: usize,
-    /// Distance of two columns.
+    /// Distance from one column to the next.
     pub(crate) cs: usize,
 }
 
@@ -29,7 +29,7 @@ pub struct MatMut<'a, T> {
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
-    /// Distance of two rows.
+    /// Distance from one row to the next.
     pub(crate) rs: usize,
 }
 

@@ -252,7 +252,7 @@ impl Attention {
             [i * n * width..(i + 1) * n * width, i * width..(i + 1) * width]
         })
     }
-    /// Sets q, k and v, rotated; the first row stands at position `start`.
+    /// Sets q, k and v, rotated; the first row is at position `start`.
     fn project<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &mut AttentionActs<T>, start: usize,
     ) {

@@ -143,7 +143,7 @@ fn turn<T: Real>(
         rotate(x, width, |n| start + (rows.start + n) % time, rope, sign);
     });
 }
-/// Rotates rows, of which the n-th stands at `position(n)`.
+/// Rotates rows; the n-th is at `position(n)`.
 fn rotate<T: Real>(
     x: &mut [T], width: usize, position: impl Fn(usize) -> usize, rope: &Rope,
     sign: f64,
