@@ -44,7 +44,7 @@
 //! while !trainer.done() {
 //!     trainer.step()?;
 //! }
-//! assert!(trainer.validate() < before / 2.0); // in nats for each byte
+//! assert!(trainer.validate() < before / 2.0); // in nats per byte
 //!
 //! let mut decoder = Decoder::new(&trainer.model);
 //! let mut sampler = Sampler::new(0.8, 0, 1.0)?; // temperature, top-k, top-p

@@ -39,7 +39,7 @@ pub fn loss(steps: &[Step]) -> Figure {
         p.map_or("nothing yet".into(), |p| format!("{:.2}", p.1))
     };
     let about = format!(
-        "The cross-entropy of the batches goes from {} to {} nats for each \
+        "The cross-entropy of the batches goes from {} to {} nats per \
          byte; on the validation text it ends at {}.",
         shown(training.points.first()),
         shown(training.points.last()),
@@ -50,7 +50,7 @@ pub fn loss(steps: &[Step]) -> Figure {
         title: "Loss".into(),
         about,
         x: "step".into(),
-        y: "nats for each byte".into(),
+        y: "nats per byte".into(),
         panels: vec![Panel { lines, ..Panel::default() }],
     }
 }

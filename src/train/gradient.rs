@@ -28,7 +28,7 @@ pub struct Coefficients {
 /// The parts of the loss, each by itself, before their coefficients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Losses<T> {
-    /// Mean cross-entropy, in nats for each token.
+    /// Mean cross-entropy, in nats per token.
     pub ce: T,
     /// Σ over layers of E·Σ f·P: L where all is balanced.
     pub aux: T,

@@ -18,7 +18,7 @@ pub const ASIDE: &str = "metrics.bad";
 pub struct Metrics {
     /// Which, counted from 1.
     pub step: usize,
-    /// Mean cross-entropy of the batch, in nats for each token.
+    /// Mean cross-entropy of the batch, in nats per token.
     pub ce: f64,
     /// Balance loss, summed over the layers, without its coefficient.
     pub aux: f64,

@@ -464,7 +464,7 @@ impl<B: Layer, O: Optimizer<f32>, L: Loss, T: Stored> Trainer<B, O, L, T> {
             LossScale::Dynamic => self.scaler.unwrap_or_default().scale,
         }
     }
-    /// Mean cross-entropy on the validation text, in nats for each byte, in
+    /// Mean cross-entropy on the validation text, in nats per byte, in
     /// the precision of the run.
     pub fn validate(&mut self) -> f64 {
         self.validate_while(|_| true).expect("it was not stopped")

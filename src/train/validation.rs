@@ -77,7 +77,7 @@ impl<B: Layer, T: Real> Validation<B, T> {
         let slots = (0..threads).map(|_| slot()).collect();
         Self { shape, slots, sums: Buffer::new(windows, 0.0) }
     }
-    /// Mean cross-entropy, in nats for each byte.  text: [n]
+    /// Mean cross-entropy, in nats per byte.  text: [n]
     ///
     /// Every window begins at position 0, and nothing is carried over. From
     /// time to time `go_on` is told how many windows are done; if it says no,

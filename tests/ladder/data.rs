@@ -19,7 +19,7 @@ pub(crate) struct Rung {
     pub(crate) parameters: usize,
     /// What a byte uses of them.
     pub(crate) active: usize,
-    /// Validation, in nats for each byte.
+    /// Validation, in nats per byte.
     pub(crate) loss: f64,
     pub(crate) sample: String,
 }

@@ -85,7 +85,7 @@ pub(crate) fn print() -> Csv {
         .iter()
         .map(|&(s, t)| [s.to_string(), (4 * s).to_string(), ns(t)])
         .collect();
-    table("stride, bytes, ns for each number", &rows);
+    table("stride, bytes, ns per number", &rows);
     let sizes = [992, 1008, 1024, 1040, 1056, 2032, 2048, 2064];
     let rows = sizes.map(|n| {
         let [plain, blocks] = transposes(n);
@@ -100,7 +100,7 @@ fn figure(strides: &[(usize, f64)]) -> Csv {
         "stride-cost",
         "Time for each number, if every s-th of 64 MiB is read and written",
         &format!(
-            "Nanoseconds for each number over the stride in bytes, both axes \
+            "Nanoseconds per number over the stride in bytes, both axes \
              logarithmic. It rises from {:.2} ns for neighbors to {:.1} ns \
              where each number has a cache line of its own, 64 bytes, and on \
              to {:.1} ns where each has a page of its own, 4096 bytes.",
@@ -108,7 +108,7 @@ fn figure(strides: &[(usize, f64)]) -> Csv {
             at(16),
             at(1024)
         ),
-        ["stride in bytes", "ns for each number"],
+        ["stride in bytes", "ns per number"],
     )
     .with("log", "xy");
     csv.row("s,");

@@ -42,7 +42,7 @@ macro_rules! pass {
 const D: usize = 256;
 const ROUNDING: f64 = 1e-5;
 
-/// h = x + a and y = norm(h): ns for each number.
+/// h = x + a and y = norm(h): ns per number.
 fn norm(n: usize) -> [f64; 3] {
     let [x, a] = [1, 2].map(|seed| normal(n, seed));
     let gain = vec![1.0f32; D];
@@ -114,7 +114,7 @@ impl Kernel for AddNorm<'_> {
     }
 }
 
-/// The backward of h = silu(gate)·up: ns for each number.
+/// The backward of h = silu(gate)·up: ns per number.
 fn glu(n: usize) -> [f64; 3] {
     let [dh, gate, up] = [1, 2, 3].map(|seed| normal(n, seed));
     let new = || (vec![0.0f32; n], vec![0.0f32; n]);
@@ -159,7 +159,7 @@ fn glu_passes(
     pass!(for d in dgate, &u in u, &t in t => *d = u * t);
 }
 
-/// One step of AdamW: ns for each parameter.
+/// One step of AdamW: ns per parameter.
 fn adam(n: usize) -> [f64; 3] {
     let g = normal(n, 1);
     let new = || [vec![1.0f32; n], vec![0.0; n], vec![0.0; n]];
@@ -270,7 +270,7 @@ pub(crate) fn print() {
             row(format!("{what}, {place}"), case, n);
         }
     }
-    table("ns for each number, separate, in blocks, one loop, times", &rows);
+    table("ns per number, separate, in blocks, one loop, times", &rows);
 }
-/// ns for each number: separate, in blocks, in one loop.
+/// ns per number: separate, in blocks, in one loop.
 type Case = fn(usize) -> [f64; 3];

@@ -51,7 +51,7 @@ fn bandwidth(n: usize) -> [f64; 2] {
 /// A point below the roof.
 pub(crate) struct Point {
     name: String,
-    /// I, operations for each byte.
+    /// I, operations per byte.
     intensity: f64,
     /// Operations per second.
     speed: f64,
@@ -115,7 +115,7 @@ pub(crate) fn print() -> Csv {
         [format!("{} KiB", 4 * n / 1024), read, both]
     });
     table("array, 10⁹ bytes/s read, read and written", &rows);
-    println!("π/β = {:.1} operations for each byte\n", pi / beta);
+    println!("π/β = {:.1} operations per byte\n", pi / beta);
     let (streams, products) = (streams(), products());
     let row = |p: &Point| {
         let roof = pi.min(beta * p.intensity);
@@ -140,10 +140,10 @@ fn figure(
              arrays"
         ),
         &format!(
-            "Operations per second over operations for each byte, both axes \
+            "Operations per second over operations per byte, both axes \
              logarithmic. The roof rises with the bandwidth of {:.0} billion \
              bytes per second and is flat at {:.0} billion operations per \
-             second, with its corner at {:.0} operations for each byte. The \
+             second, with its corner at {:.0} operations per byte. The \
              products climb from one row on, below a second slope, for \
              reading alone, and reach the flat roof with 256 rows. The three \
              passes lie far to the left, near the slopes.",
@@ -151,7 +151,7 @@ fn figure(
             pi / 1e9,
             pi / beta
         ),
-        ["operations for each byte", "10⁹ operations per second"],
+        ["operations per byte", "10⁹ operations per second"],
     )
     .with("log", "xy");
     let giga = |v: f64| short(v / 1e9);

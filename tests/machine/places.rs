@@ -44,7 +44,7 @@ fn adamw(isa: Isa, n: usize) -> [f64; 4] {
     ])
     .map(|t| 1e9 * t / n as f64)
 }
-/// RMSNorm from the first array to the second: ns for each number.
+/// RMSNorm from the first array to the second: ns per number.
 fn norm(rows: usize, d: usize) -> [f64; 4] {
     let n = rows * d;
     let mut rooms = APART.map(|_| room(n));
@@ -87,7 +87,7 @@ impl Kernel for Divisions {
 
 pub(crate) fn print() {
     let isa = Isa::current();
-    println!("{isa}, ns for each number:\n");
+    println!("{isa}, ns per number:\n");
     let row = |name: String, times: [f64; 4]| {
         [vec![name], times.map(|t| format!("{t:.2}")).to_vec()].concat()
     };

@@ -98,7 +98,7 @@ fn sums() {
     table("threads, ordered, results, atomic, results", &rows);
 }
 /// Two threads count at the same time, each in a number of its own, so many
-/// bytes apart: ns for each count, in the middle of fifteen turns.
+/// bytes apart: ns per count, in the middle of fifteen turns.
 fn apart(bytes: usize) -> f64 {
     let all: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
     let first = all.as_ptr().align_offset(128); // in counters
@@ -146,5 +146,5 @@ pub(crate) fn print() {
     sums();
     let rows =
         [8, 32, 64, 128].map(|b| [b.to_string(), format!("{:.2}", apart(b))]);
-    table("bytes apart, ns for each count", &rows);
+    table("bytes apart, ns per count", &rows);
 }

@@ -270,7 +270,7 @@ fn csv(all: &[Runs], seconds: f64) -> Csv {
         &format!(
             "Validation loss against seconds of training steps, with the range \
              of the seeds as bars. After {seconds} seconds the mixture of 8 \
-             experts has {:.3} nats for each byte, the dense model of equal \
+             experts has {:.3} nats per byte, the dense model of equal \
              active size {:.3}, and that of equal total size {:.3}.",
             of(0),
             of(1),
@@ -317,7 +317,7 @@ fn run(args: &Args) -> Result<()> {
     for (kind, ms) in Kind::ALL.into_iter().zip(ms) {
         let valid = ms > 0.0 && ms.is_finite();
         rule(valid, "--ms", ms, "a time is a positive number", "measure it")?;
-        println!("{:26}{ms:.2} ms for each step", kind.name());
+        println!("{:26}{ms:.2} ms per step", kind.name());
     }
     println!("tax: {:.2}", ms[0] / ms[1]);
     if args.time {

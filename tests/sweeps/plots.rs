@@ -464,7 +464,7 @@ pub(crate) fn loss(lab: &mut Lab) -> Result<Csv> {
     let [curve, validation] = lab.long()?;
     let [first, end] = [&validation[0], &validation[validation.len() - 1]];
     let alt = format!(
-        "Training loss falls from 5.5 to {:.2} nats for each byte in {} \
+        "Training loss falls from 5.5 to {:.2} nats per byte in {} \
          steps, validation loss from {:.2} at step {} to {:.2}. A table of \
          counted bytes has {bytes:.3}, one of pairs {pairs:.3}.",
         mean(&curve.iter().rev().take(20).map(|p| p.1).collect::<Vec<_>>()),
@@ -475,7 +475,7 @@ pub(crate) fn loss(lab: &mut Lab) -> Result<Csv> {
     );
     let title = "Loss of the default model on Shakespeare's plays; dotted: \
                  tables of counts";
-    let what = ["step", "nats for each byte"];
+    let what = ["step", "nats per byte"];
     let mut csv = Csv::chart("loss", title, &alt, what);
     csv.row("step,training,validation");
     for group in curve.chunks(20) {

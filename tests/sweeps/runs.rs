@@ -62,7 +62,7 @@ pub(crate) struct Run {
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// Validation loss, in nats for each byte; infinite if the run diverged.
+    /// Validation loss, in nats per byte; infinite if the run diverged.
     pub(crate) loss: f64,
     /// That of each window.
     pub(crate) windows: Vec<f64>,

@@ -66,7 +66,7 @@ const ROWS: &[Row] = &[
 pub(crate) fn print() {
     let sets: Vec<Isa> = Isa::here().collect();
     let names: Vec<String> = sets.iter().map(Isa::to_string).collect();
-    println!("| ns for each number | {} |", names.join(" | "));
+    println!("| ns per number | {} |", names.join(" | "));
     println!("|---|{}", "---:|".repeat(sets.len()));
     for (what, time) in ROWS {
         let times = sets.iter().map(|&isa| format!("{:.2}", time(isa)));

@@ -338,7 +338,7 @@ fn figures(all: &[(Run, Vec<Run>)], out: &Path) -> Result<()> {
             if within.is_empty() { "none".into() } else { within.join(", ") },
         ),
         x: "step".into(),
-        y: "nats for each byte".into(),
+        y: "nats per byte".into(),
         panels: vec![
             panel("one fixed batch", lines(&|r| r.0.losses.clone()), vec![]),
             panel(
@@ -418,7 +418,7 @@ fn csv(all: &[(Run, Vec<Run>)], text: &Text) -> Csv {
         "five-bugs",
         "Wrong gradients learn: this chapter's lab on tinyshakespeare, seed 0",
         &alt,
-        ["step", "nats for each byte"],
+        ["step", "nats per byte"],
     );
     let names: Vec<_> = BUGS.iter().map(|b| b.name).collect();
     let end = all[0].0.losses.len();

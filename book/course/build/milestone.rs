@@ -244,7 +244,7 @@ impl<L: Layer> Net<L> {
     }
     fn run(&self, text: &[u8], steps: usize, bound: f32) -> Outcome {
         let (p, loss) = self.train(text, steps);
-        println!("in the end: {loss:.3} nats for each byte. It writes:");
+        println!("in the end: {loss:.3} nats per byte. It writes:");
         println!("{}", self.write(&p, 200));
         expect(loss < bound, &format!("less than {bound} nats"))
     }
@@ -420,7 +420,7 @@ fn trained(text: &[u8], steps: usize) -> Result<Trainer, String> {
 /// 10: the trainer.
 fn trainer(text: &[u8]) -> Outcome {
     let loss = trained(text, 200)?.validate();
-    println!("on text that it has not seen: {loss:.3} nats for each byte");
+    println!("on text that it has not seen: {loss:.3} nats per byte");
     expect(loss < 3.1, "less than 3.1 nats")
 }
 /// 11: half the bits, and drawing.
@@ -455,7 +455,7 @@ fn drawing(text: &[u8]) -> Outcome {
 fn whole(text: &[u8]) -> Outcome {
     let mut t = trained(text, 400)?;
     let loss = t.validate();
-    println!("on text that it has not seen: {loss:.3} nats for each byte");
+    println!("on text that it has not seen: {loss:.3} nats per byte");
     let file = Path::new("my-model.safetensors");
     t.save(file).map_err(words)?;
     let saved = Checkpoint::read(file).map_err(words)?;

@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         let measured = pool.install(|| new().loss(&model, &p, part, |_| true));
         let Some(loss) = measured else { continue };
         let said = format!(
-            "{loss:.4} nats for each byte, in {} windows of {time}\n",
+            "{loss:.4} nats per byte, in {} windows of {time}\n",
             windows(n, time)
         );
         if !show(&said)? {

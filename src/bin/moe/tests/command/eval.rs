@@ -32,7 +32,7 @@ fn tells_the_loss_in_windows_of_each_length() {
         let mut v = Validation::new(&model, part.len(), time);
         let loss = v.loss(&model, &p, part, |_| true).unwrap();
         let n = (part.len() - 1) / time;
-        format!("{loss:.4} nats for each byte, in {n} windows of {time}\n")
+        format!("{loss:.4} nats per byte, in {n} windows of {time}\n")
     };
     let both = succeeds(&mut eval("--window 16 --window 40"));
     assert_eq!(both, line(16) + &line(40));
