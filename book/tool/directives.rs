@@ -8,7 +8,7 @@ use crate::formula::{self, Written};
 use crate::pages::{code_of, planted_in, proof_of, tests_of};
 use crate::quote::{self, Quote};
 use crate::text::{all_well, escape, html, page_of};
-use crate::{columns, figures, ladder, pages, rules, typeset};
+use crate::{columns, figures, ladder, pages, typeset};
 use anyhow::{Context, Result};
 use mdbook_preprocessor::book::{Book, SectionNumber};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
@@ -17,7 +17,8 @@ use registry::{Call, Target};
 /// The page that says how a reader writes what computes an equation.
 const BUILD_IT: &str = "build-it.md";
 
-/// The step that comes before Markdown is read.
+/// The step that comes before Markdown is read. That the rules are kept is
+/// checked beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Directives {
     /// Print what is wrong, and go on.
@@ -36,10 +37,6 @@ impl Preprocessor for Directives {
     fn run(&self, ctx: &PreprocessorContext, mut book: Book) -> Result<Book> {
         let root = ctx.root.parent().context("the book lies at no project")?;
         typeset::has_its_stylesheet(ctx)?;
-        let problems = rules::faults(root)?;
-        if !self.draft {
-            all_well(&problems)?;
-        }
         book.for_each_chapter_mut(|chapter| {
             chapter.content = chapter.content.replace("\r\n", "\n");
         });
@@ -63,8 +60,8 @@ impl Preprocessor for Directives {
         if !self.draft {
             all_well(&faults)?;
         }
-        for problem in problems.iter().chain(&faults) {
-            eprintln!("draft: {problem}");
+        for fault in &faults {
+            eprintln!("draft: {fault}");
         }
         Ok(book)
     }

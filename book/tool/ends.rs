@@ -62,7 +62,6 @@ fn in_code(parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{END, mark};
-    use crate::text::pattern;
     use anyhow::Result;
 
     #[test]

@@ -141,6 +141,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Exercises => println!("{}", make::tallies(root)?),
         Command::Directives { ask, draft } => {
+            if ask.is_none() {
+                make::check_rules(root, mode(draft))?;
+            }
             preprocess(&Directives { draft }, ask)?
         }
         Command::Sources => {

@@ -11,7 +11,9 @@ use mdbook_driver::MDBook;
 use registry::Sources;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// How strict to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +89,15 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     if mode == Mode::Strict {
         all_well(&drawn)?;
     }
-    let mut book = MDBook::load(root.join("book"))?;
-    book.config.build.build_dir = folder.to_path_buf();
-    // These replace, in place, the commands of the same name in book.toml.
-    book.with_preprocessor(Directives { draft: mode == Mode::Draft });
-    book.with_renderer(SourcePages);
-    book.build()?;
-    index::finish(&folder.join("html"))?;
+    // Rules need no pages, and pages no rules: both at once. What breaks a rule
+    // may break a page; so it is told first.
+    let (kept, built) = thread::scope(|scope| {
+        let kept = scope.spawn(|| check_rules(root, mode));
+        let built = pages(root, folder, mode);
+        (kept.join(), built)
+    });
+    kept.unwrap_or_else(|panic| resume_unwind(panic))?;
+    built?;
     let mut faults = links::faults(&folder.join("html"))?;
     if mode == Mode::Strict {
         all_well(&faults)?;
@@ -105,6 +109,29 @@ fn build_into(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     Ok(())
 }
 
+/// Every rule that chapters, equations and sources keep. A draft prints what
+/// breaks one, and goes on.
+pub fn check_rules(root: &Path, mode: Mode) -> Result<()> {
+    let faults = rules::faults(root)?;
+    if mode == Mode::Strict {
+        return all_well(&faults);
+    }
+    for fault in faults {
+        eprintln!("draft: {fault}");
+    }
+    Ok(())
+}
+
+fn pages(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
+    let mut book = MDBook::load(root.join("book"))?;
+    book.config.build.build_dir = folder.to_path_buf();
+    // These replace, in place, the commands of the same name in book.toml.
+    book.with_preprocessor(Directives { draft: mode == Mode::Draft });
+    book.with_renderer(SourcePages);
+    book.build()?;
+    index::finish(&folder.join("html"))
+}
+
 /// Measures anew if the sources are no longer those that were measured. That
 /// takes minutes; so what does not fit together is said before.
 pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
@@ -114,7 +141,7 @@ pub fn measure_if_changed(root: &Path, mode: Mode) -> Result<()> {
         return Ok(());
     }
     if mode == Mode::Strict {
-        all_well(&rules::faults(root)?)?;
+        check_rules(root, mode)?;
     }
     let why = match last.rungs.is_empty() {
         true => "nothing is measured yet",
