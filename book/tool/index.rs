@@ -10,7 +10,9 @@ use anyhow::{Context, Result};
 use elasticlunr::IndexBuilder;
 use serde_json::Value;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 /// The script that mdBook writes: the index as JSON between these.
 const BEFORE: &str =
@@ -22,20 +24,35 @@ const FIELDS: [&str; 3] = ["title", "body", "breadcrumbs"];
 /// Takes the pictures' words out of the index of a built book, and their marks
 /// out of its pages; in these, lets lines end within names in tables.
 pub(crate) fn finish(html: &Path) -> Result<()> {
+    let (mut pages, mut indexes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(html)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
         if name.ends_with(".html") {
-            let page = fs::read_to_string(&path)?;
-            fs::write(&path, ends::mark(&page.replace(PICTURE, ""))?)?;
+            pages.push(path);
         } else if name.starts_with("searchindex") && name.ends_with(".js") {
-            let script = fs::read_to_string(&path)?;
-            let new = again(&script)
-                .with_context(|| format!("{name} is not what it was"))?;
-            fs::write(&path, new)?;
+            indexes.push(path);
         }
     }
-    Ok(())
+    // The index is as much work as all pages.
+    let (written, marked) = thread::scope(|scope| {
+        let written = scope.spawn(|| {
+            indexes.iter().try_for_each(|path| {
+                change(path, again).with_context(|| {
+                    format!("{} is not what it was", path.display())
+                })
+            })
+        });
+        let mark = |page: &str| ends::mark(&page.replace(PICTURE, ""));
+        let marked = pages.iter().try_for_each(|path| change(path, mark));
+        (written.join(), marked)
+    });
+    written.unwrap_or_else(|panic| resume_unwind(panic))?;
+    marked
+}
+
+fn change(file: &Path, to: impl Fn(&str) -> Result<String>) -> Result<()> {
+    Ok(fs::write(file, to(&fs::read_to_string(file)?)?)?)
 }
 
 /// The script with an index of the same entries, without the pictures' words.

@@ -288,7 +288,7 @@ pub(crate) fn gradient_highway() -> Csv {
          twelve blocks, on a logarithmic axis. With the skips it grows from 1 \
          behind the last block to 1.09 before the first. Through the branches \
          alone it falls to 10⁻²⁷.",
-        ["behind block (0: before the first)", "‖x̄‖"],
+        ["after block (0: before the first)", "‖x̄‖"],
     )
     .with("log", "y");
     let (with, without) = (lengths(true), lengths(false));
