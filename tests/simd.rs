@@ -241,8 +241,9 @@ fn shapes_of_the_model() {
 
 /// Sizes at which parts of A, B or C are laid out anew, and others that are
 /// longer than the room for it: of few rows Aᵀ and Cᵀ, of many B; of at most
-/// four B, in registers, a multiple of 2 KiB apart in memory or not; of an A
-/// that is stored transposed, on many pages of memory, A.
+/// four B, in registers, a multiple of 2 KiB apart in memory or not, and with
+/// AVX-512 of four to eight; of few columns Cᵀ; of an A that is stored
+/// transposed, on many pages of memory, A.
 #[test]
 fn parts_that_are_laid_out_anew() {
     let shapes = [
@@ -259,6 +260,8 @@ fn parts_that_are_laid_out_anew() {
         [1, 504, 140],
         [3, 300, 150],
         [4, 132, 71],
+        [7, 132, 71],
+        [3300, 9, 5],
         [15, 600, 256],
         [248, 260, 130],
     ];

@@ -5,9 +5,10 @@
 //! and 4 vectors of B are loaded for 24 products of vectors. So arithmetic
 //! is the limit, no longer the memory. A tile reads A and B where they are.
 //! Only where that costs more than a copy is a part of one laid out anew:
-//! where a row of B is no row in memory, as in A·Bᵀ, and C has more than four
-//! rows; and where the rows of B, or the columns of a transposed A, are far
-//! apart and are read many times.
+//! where a row of B is no row in memory, as in A·Bᵀ, and C has more than a few
+//! rows; where C has few columns, which would leave lanes idle; and where the
+//! rows of B, or the columns of a transposed A, are far apart and are read many
+//! times.
 //!
 //! Each element is one chain of sums in the order of k, wherever the tiles
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
@@ -66,8 +67,9 @@ pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
     assert_eq!(need, have, "(rows, inner, cols) of A, B against C, B, C");
     let [m, depth, n] = [c.rows, a.cols, c.cols];
     let isa = match isa {
-        // Few rows of A·Bᵀ: eight lanes are enough, and the bits are the same.
-        Isa::Avx512 if b.rs == 1 && m <= 8 && Isa::Avx2.available() => {
+        // So few rows of A·Bᵀ are too few sums for 16 lanes; the bits are the
+        // same with 8.
+        Isa::Avx512 if b.rs == 1 && m <= 3 && Isa::Avx2.available() => {
             Isa::Avx2
         }
         isa => isa,
@@ -86,6 +88,10 @@ pub fn matmul_with(isa: Isa, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>) {
     ROOM.with_borrow_mut(|room| {
         if b.rs == 1 && filled && ours < theirs / 4 * 3 {
             return turned(isa, c, op, a, b, room);
+        }
+        // Few columns, as of a router's scores, leave lanes idle; rows do not.
+        if (4..=8).contains(&n) && n < lanes && m >= 16 {
+            return laid_down(isa, c, op, a, b, room);
         }
         if a.rs == 1 && spread && often {
             return straightened(isa, c, op, a, b, room);
@@ -117,6 +123,25 @@ fn turned(
             isa.run(Copy { to: c.reborrow(), x: ct.read().t() });
         }
         op = Add; // the next terms of the same sums
+    }
+}
+/// Cᵀ = Bᵀ·Aᵀ, for a C of few columns: its rows become lanes.
+fn laid_down(
+    isa: Isa, mut c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
+    room: &mut Room,
+) {
+    let [m, depth, n] = [c.rows, a.cols, c.cols];
+    let Room { panel, c: of_c, .. } = room;
+    for is in parts(m, PART / n) {
+        let mut ct = mat_mut(&mut of_c[..is.len() * n], is.len());
+        let mut c = c.reborrow().block(is.clone(), 0..n);
+        if op == Add {
+            isa.run(Copy { to: ct.reborrow(), x: c.read().t() });
+        }
+        let (a, b) = (b.t(), a.block(is, 0..depth).t());
+        let (c_t, rows) = (ct.reborrow(), false);
+        isa.run(Product { c: c_t, op, a, b, panel, rows });
+        isa.run(Copy { to: c.reborrow(), x: ct.read().t() });
     }
 }
 /// C = A·B for an A that is stored transposed: its rows are laid out anew.
@@ -227,24 +252,34 @@ impl Kernel for Product<'_> {
 // vectors has a line in `columns`, and each number of rows one in `tiles`. A
 // set with too few registers for a size does not compile it.
 
-/// At most four rows, of as many columns as it returns: B is transposed on its
-/// way to the sums. Enough columns at a time to keep the CPU busy; but where
-/// their numbers are a multiple of 2 KiB apart, a small cache has not the room
-/// for the lines of so many.
+/// Few rows, of as many columns as it returns: B is transposed on its way to
+/// the sums. At most four rows, of enough columns to keep the CPU busy; but
+/// where their numbers are a multiple of 2 KiB apart, a small cache has not the
+/// room for the lines of so many. With AVX-512 one vector of columns has sums
+/// enough, of four rows to eight.
 #[inline(always)]
 fn few_rows<S: Simd>(
     s: S, c: &mut MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
 ) -> usize {
     let (m, depth, n) = (c.rows, a.cols, c.cols);
-    let wide =
-        if m == 1 && !b.cs.is_multiple_of(512) { 4 * S::W } else { 2 * S::W };
+    let (rows, wide) = match m {
+        _ if S::W == 16 => (4..=8, S::W),
+        1 if !b.cs.is_multiple_of(512) => (1..=4, 4 * S::W),
+        _ => (1..=4, 2 * S::W),
+    };
     let n = n - n % wide;
     let whole = depth > 0 && depth.is_multiple_of(4) && n > 0;
-    if !(1..=4).contains(&m) || !whole {
+    if !rows.contains(&m) || !whole {
         return 0;
     }
     let (c, b) = (c.reborrow().block(0..m, 0..n), b.block(0..depth, 0..n));
     match m {
+        4 if const { S::W == 16 } => turned_tiles::<S, 4, 1>(s, c, op, a, b),
+        5 if const { S::W == 16 } => turned_tiles::<S, 5, 1>(s, c, op, a, b),
+        6 if const { S::W == 16 } => turned_tiles::<S, 6, 1>(s, c, op, a, b),
+        7 if const { S::W == 16 } => turned_tiles::<S, 7, 1>(s, c, op, a, b),
+        8 if const { S::W == 16 } => turned_tiles::<S, 8, 1>(s, c, op, a, b),
+        _ if const { S::W == 16 } => unreachable!("another number of rows"),
         1 if wide == 4 * S::W => turned_tiles::<S, 1, 4>(s, c, op, a, b),
         1 => turned_tiles::<S, 1, 2>(s, c, op, a, b),
         2 => turned_tiles::<S, 2, 2>(s, c, op, a, b),

@@ -44,11 +44,11 @@ impl Kernel for GluBackward<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { dgate, dup, dh, gate, up } = self;
         let one = s.splat(1.0);
-        set!(s, dup, |dh, gate| s.mul(dh, sigmoid(s, gate).1));
-        set!(s, dgate, |dh, gate, up| {
+        // eq: glu-backward
+        set!(s, dup and dgate, |dh, gate, up| {
             let (sigma, silu) = sigmoid(s, gate);
             let slope = s.fma(silu, s.sub(one, sigma), sigma);
-            s.mul(s.mul(dh, up), slope) // eq: glu-backward
+            (s.mul(dh, silu), s.mul(s.mul(dh, up), slope))
         });
     }
 }

@@ -50,8 +50,26 @@ macro_rules! fold {
         acc
     }};
 }
-/// Sets y, vector by vector, from the slices that are named.
+/// Sets y, vector by vector, from the slices that are named; or y and z, where
+/// one is computed on the way to the other.
 macro_rules! set {
+    ($s:ident, $y:ident and $z:ident, |$($x:ident),+| $e:expr) => {{
+        assert_eq!($y.len(), $z.len(), "set: lengths");
+        $(assert_eq!($y.len(), $x.len(), "set: lengths");)+
+        let n = $y.len() / S::W * S::W;
+        for i in (0..n).step_by(S::W) {
+            $(let $x = $s.load(&$x[i..]);)+
+            let (y, z) = $e;
+            $s.store(&mut $y[i..], y);
+            $s.store(&mut $z[i..], z);
+        }
+        if n < $y.len() {
+            $(let $x = $s.load_part(&$x[n..]);)+
+            let (y, z) = $e;
+            $s.store_part(&mut $y[n..], y);
+            $s.store_part(&mut $z[n..], z);
+        }
+    }};
     ($s:ident, $y:expr, |$($x:ident),+| $e:expr) => {{
         let y: &mut [f32] = $y;
         $(assert_eq!(y.len(), $x.len(), "set: lengths");)+
