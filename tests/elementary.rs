@@ -12,7 +12,7 @@ mod charts;
 use charts::CHARTS;
 use functions::{FUSED, OTHERS, exp_on};
 use moe_by_hand::check::elementary::{FUNCTIONS, Function, ulps};
-use moe_by_hand::elementary::exp;
+use moe_by_hand::elementary::{exp, ln, rsqrt, sin_cos, sqrt};
 use moe_by_hand::kernel::simd::Isa;
 use std::fs;
 use std::path::Path;
@@ -40,6 +40,31 @@ fn measured(f: &Function, error: impl Fn(f32) -> f64) {
 fn within_the_ulps_that_were_measured() {
     for f in FUNCTIONS.iter().chain(&OTHERS) {
         measured(f, |x| f.error(x));
+    }
+}
+
+/// The chapter's table: its last arguments still have values.
+#[test]
+fn domains_end_where_the_chapter_says() {
+    let last = 131_072f32; // 2¹⁷
+    for x in [last, -last] {
+        let (sin, cos) = sin_cos(x);
+        let right = f64::from(x).sin_cos();
+        assert!((f64::from(sin) - right.0).abs() < 1e-6, "sin {x}: {sin}");
+        assert!((f64::from(cos) - right.1).abs() < 1e-6, "cos {x}: {cos}");
+        assert!(sin_cos(x * (1.0 + f32::EPSILON)).0.is_nan(), "beyond {x}");
+    }
+    assert_eq!(exp(-87.0), 0.0);
+    assert!(exp(-86.98) >= f32::MIN_POSITIVE, "{}", exp(-86.98));
+    assert_eq!([sqrt(0.0), sqrt(f32::INFINITY)], [0.0, f32::INFINITY]);
+    assert_eq!([rsqrt(0.0), rsqrt(f32::INFINITY)], [f32::INFINITY, 0.0]);
+    assert_eq!(
+        [ln(0.0), ln(f32::INFINITY)],
+        [f32::NEG_INFINITY, f32::INFINITY]
+    );
+    for x in [-1.0, f32::NAN] {
+        let all = [ln(x), sqrt(x), rsqrt(x)];
+        assert!(all.iter().all(|y| y.is_nan()), "of {x}: {all:?}");
     }
 }
 

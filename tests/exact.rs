@@ -12,7 +12,7 @@ use moe_by_hand::field::{Field, P};
 use moe_by_hand::gradcheck::{
     Function, Plan, Report, Rung, exact, exact_layer, layer, measure,
 };
-use moe_by_hand::layer::{Context, Layer, Shape, Totals};
+use moe_by_hand::layer::{Context, Layer, Shape, Totals, buffer};
 use moe_by_hand::nn::attention::{Attention, Heads};
 use moe_by_hand::nn::linear::Linear;
 use moe_by_hand::nn::moe::{Experts, Moe};
@@ -361,4 +361,59 @@ fn a_forgotten_write_is_seen() {
     assert_eq!(broken(&report), [(Rung::T10, "x")], "an output");
     let said = report.broken();
     assert!(said.contains("= unset"), "{said}");
+}
+
+// The rules of the judge itself -------------------------------------------------
+
+/// The larger of two numbers, and which it is.
+struct Larger;
+impl Function for Larger {
+    fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+        let larger = usize::from(x[0][1] > x[0][0]);
+        (vec![x[0][larger]], vec![larger])
+    }
+    fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+        let mut dx = vec![T::ZERO; 2];
+        dx[self.forward(x).1[0]] = dy[0];
+        vec![dx]
+    }
+}
+/// A difference across a choice measures a jump: it is refused, not skipped.
+#[test]
+#[should_panic(expected = "margin too small, choose another seed")]
+fn a_step_across_a_choice_is_refused() {
+    let x = vec![vec![1.0, 1.0 + 1e-6]];
+    let _ = measure(&Larger, &["x".into()], x, Plan::LAYER);
+}
+
+/// 10⁻⁴·x with a backward that is off by one part in ten thousand: the floor
+/// that excuses rounding does not excuse this.
+#[test]
+fn a_small_gradient_is_measured_as_well() {
+    struct Small;
+    impl Function for Small {
+        fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
+            (vec![T::of(1e-4) * x[0][0]], vec![])
+        }
+        fn backward<T: Real>(&self, _: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
+            vec![vec![T::of(1.0001e-4) * dy[0]]]
+        }
+    }
+    let x = vec![vec![0.5]];
+    let report = measure(&Small, &["x".into()], x, Plan::LAYER);
+    let t1 = report.measures.iter().find(|m| m.rung == Rung::T1).unwrap();
+    assert!(!t1.holds(), "{t1}");
+}
+
+#[test]
+fn what_measures_nothing_does_not_hold() {
+    assert!(!Report::default().holds(), "nothing was measured");
+    assert!(Report::default().with("zero", 0.0, 0.0).holds());
+}
+
+/// In debug builds: so what is read before it is written shows.
+#[test]
+fn a_buffer_is_born_unset() {
+    let born = buffer::<f64>(3);
+    assert!(born.iter().all(|x| x.is_nan() == cfg!(debug_assertions)));
 }

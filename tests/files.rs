@@ -479,6 +479,17 @@ fn a_default_is_called_a_default() {
         );
         Config::from_json(&text).unwrap_err().to_string()
     };
+    // Absent key heads are Mixtral's 8; null means as many as query heads.
+    let kv_heads = |heads: usize, more: &str| {
+        let text = format!(
+            r#"{{"vocab_size": 11, "hidden_size": 64, "num_hidden_layers": 2,
+                "num_attention_heads": {heads}, "intermediate_size": 6{more}}}"#
+        );
+        Config::from_json(&text).unwrap().kv_heads
+    };
+    assert_eq!(kv_heads(16, ""), 8);
+    assert_eq!(kv_heads(16, r#", "num_key_value_heads": null"#), 16);
+    assert_eq!(kv_heads(4, r#", "num_key_value_heads": null"#), 4);
     let said = with("");
     let parts = "num_key_value_heads is 8 (the default: the config has none)";
     assert!(said.starts_with(parts), "{said}");

@@ -141,6 +141,42 @@ fn the_first_draw_of_every_seed_is_fair() {
     assert!(got < bound, "χ² = {got}, bound {bound}");
 }
 
+/// A sum that reaches the mass, and does not pass it, is enough.
+#[test]
+fn a_mass_that_is_reached_is_enough() {
+    for (mass, kept) in [(0.5, 1), (0.75, 2), (0.76, 3), (1.0, 3)] {
+        let mut p = [0.5, 0.25, 0.25];
+        sample_top_p(&mut p, &[0, 1, 2], mass);
+        let left = p.iter().filter(|p| **p > 0.0).count();
+        assert_eq!(left, kept, "of mass {mass}: {p:?}");
+    }
+}
+
+/// Whether anything is drawn or not: so the n-th token has the n-th number.
+#[test]
+fn each_token_takes_one_uniform_number() {
+    for (temperature, top_k, top_p) in
+        [(0.0, 0, 1.0), (0.8, 0, 1.0), (1.0, 2, 1.0), (1.0, 0, 0.5)]
+    {
+        let mut sampler = Sampler::new(temperature, top_k, top_p).unwrap();
+        let (mut rng, mut other) = (Rng::new(3, 3), Rng::new(3, 3));
+        sampler.sample(&[0.0, 1.0, 2.0], &mut rng).unwrap();
+        other.uniform();
+        assert_eq!(rng, other, "{sampler:?}");
+    }
+}
+
+/// A cache can be made shorter, and not longer than what is in it.
+#[test]
+#[should_panic(expected = "truncate to 3 of 2 tokens")]
+fn a_decoder_is_not_made_longer() {
+    let m = model(1);
+    let p = m.init::<f64>(3);
+    let mut decoder = Decoder::new(&m);
+    decoder.extend(&p, &[1, 2]).unwrap();
+    decoder.truncate(3);
+}
+
 #[test]
 fn what_is_cut_off_is_never_drawn() {
     let (v, mut rng, mut draw) = (50, Rng::new(7, 0), Rng::new(8, 0));
@@ -385,6 +421,18 @@ fn a_step_costs_its_length_and_the_whole_pass_the_square() {
     assert!(second >= 256 * least, "{second}: the square is missing");
     // So to write 64 tokens costs less than two whole passes, with the cache.
     assert!(64 * s64 < 2 * f64, "{s64} {f64}");
+
+    // Of a prompt the last row alone goes through the head.
+    decoder.reset();
+    let last = products(|| {
+        decoder.extend(&p, &tokens[..64]).unwrap();
+    });
+    decoder.reset();
+    let all = products(|| {
+        decoder.extend_all(&p, &tokens[..64]).unwrap();
+    });
+    let heads = 63 * (c.hidden * c.vocab) as i64;
+    assert!(all - last >= heads, "{all} less {last} against {heads}");
 }
 
 // ------------------------------------------------------------ generation

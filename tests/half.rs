@@ -14,7 +14,7 @@ use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, causal_softmax_forward,
 };
 use moe_by_hand::kernel::vector::{add, add_to, axpy};
-use moe_by_hand::layer::Shape;
+use moe_by_hand::layer::{Layer, Shape};
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::nn::embedding::embedding_backward;
 use moe_by_hand::nn::linear::{linear_bias_backward, linear_bias_forward};
@@ -24,7 +24,8 @@ use moe_by_hand::nn::moe::{
 };
 use moe_by_hand::nn::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
 use moe_by_hand::nn::rope::{Rope, rope_backward, rope_forward};
-use moe_by_hand::params::Params;
+use moe_by_hand::nn::router::Router;
+use moe_by_hand::params::{Layout, Params};
 use moe_by_hand::real::Real;
 use moe_by_hand::rng::Rng;
 use moe_by_hand::train::checkpoint::{self, Checkpoint};
@@ -32,11 +33,13 @@ use moe_by_hand::train::data::Text;
 use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use moe_by_hand::train::optimizer::{AdamW, Decay, StepFrom};
 use moe_by_hand::train::options::Options;
-use moe_by_hand::train::precision::{FIRST, LossScale, Scaler, Stored};
+use moe_by_hand::train::precision::{
+    FIRST, LossScale, Precision, Scaler, Stored,
+};
 use moe_by_hand::train::trainer::Trainer;
 use std::fmt::Debug;
 use std::iter::Sum;
-use std::ops;
+use std::ops::{self, Range};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 // Conversions -----------------------------------------------------------------
@@ -285,7 +288,7 @@ fn kernels<T: Half>() {
     );
     same!(T, "bias", [y], [gain], linear_bias_forward(&mut y, &gain));
     same!(T, "bias_backward", [gain], [y], linear_bias_backward(&mut gain, &y));
-    let (rope, q) = (Rope::new(6, 70, 100.0), x(4 * 50 * 12, 7));
+    let (rope, q) = (Rope::new(6, 70, 100.0), x(8 * 50 * 12, 7));
     same!(T, "rope", [q], [], rope_forward(&mut q, 12, 50, 9, &rope));
     same!(T, "rope_backward", [q], [], rope_backward(&mut q, 12, 50, 0, &rope));
     let (keys, group) = (70, 3);
@@ -501,6 +504,55 @@ fn no_sum_runs_in_16_bits() {
         }
         assert_eq!(USED.load(Relaxed), 0, "operations in 16 bits");
     }
+}
+
+/// More rows than are computed with at a time: each has a result of its own
+/// still, and the sums over all of them go on.
+#[test]
+fn rows_beyond_a_piece_are_rows_as_well() {
+    let (d, e, n) = (8, 8, 1500); // some 400 of these at a time
+    let mut layout = Layout::default();
+    let router = Router::new(layout.builder(), d, e, 2);
+    let p = layout.zeros::<Bf16>().like(drawn::<Bf16>(d * e, 1));
+    let pass = |x: &[Bf16], dw: &[Bf16]| {
+        let shape = Shape { batch: 1, time: x.len() / d };
+        let (mut a, mut g) = (router.acts(shape), router.acts(shape));
+        router.forward(&p, x, &mut a);
+        <Router>::y(&mut g).copy_from_slice(dw);
+        (g.totals.squares, g.totals.rows) = (0.01, 0);
+        g.totals.load.fill(0.1);
+        let (mut dx, mut dp) = (x.to_vec(), layout.grads());
+        router.backward(&p, x, &a, &mut g, &mut dx, &mut dp);
+        (a, dx)
+    };
+    let (x, dw) = (drawn::<Bf16>(n * d, 2), drawn::<Bf16>(n * 2, 3));
+    let (all, dx) = pass(&x, &dw);
+    let (mut counts, mut load, mut squares) = ([0; 8], 0.0, 0.0);
+    for (i, x) in x.chunks(100 * d).enumerate() {
+        let (rows, two) = (i * 100..(i + 1) * 100, i * 200..(i + 1) * 200);
+        let (some, some_dx) = pass(x, &dw[two.clone()]);
+        assert_eq!(all.choice[two.clone()], some.choice[..], "{rows:?}");
+        assert_eq!(all.weight[two], some.weight[..], "{rows:?}");
+        assert_eq!(all.lse[rows.clone()], some.lse[..], "{rows:?}");
+        assert_eq!(dx[rows.start * d..rows.end * d], some_dx, "{rows:?}");
+        let totals = &some.totals;
+        (0..e).for_each(|e| counts[e] += totals.count[e]);
+        (load, squares) = (load + totals.load[0], squares + totals.squares);
+    }
+    assert_eq!(all.totals.count, counts);
+    assert!((all.totals.load[0] / load - 1.0).abs() < 1e-5);
+    assert!((all.totals.squares / squares - 1.0).abs() < 1e-5);
+    // The loss: one sequence has as many logits as fit at a time.
+    let m = Model::new(config()).unwrap();
+    let (p, [tokens, targets]) = (m.init::<Bf16>(0), batch(6 * 16));
+    let ce = |rows: Range<usize>| {
+        let s = Shape { batch: rows.len() / 16, time: 16 };
+        let (tokens, targets) = (&tokens[rows.clone()], &targets[rows]);
+        let mut g = Gradient::<Bf16>::new(&m, s, 1, COEF, false);
+        g.losses(&m, &p, Batch { tokens, targets }).ce
+    };
+    let each = (0..6).map(|i| ce(i * 16..(i + 1) * 16)).sum::<f32>() / 6.0;
+    assert!((ce(0..96) - each).abs() < 1e-5, "{} for {each}", ce(0..96));
 }
 
 // Against f32 ------------------------------------------------------------------
@@ -866,6 +918,8 @@ fn a_skipped_step_moves_nothing() {
         let before = tensors(&mut t);
         let m = t.step().unwrap();
         assert_eq!(m.scale, Some(scale), "the scale of the step");
+        let rate = t.options().schedule().unwrap().rate(m.step);
+        assert_eq!(m.lr, rate, "the schedule counts every step");
         let after = tensors(&mut t);
         if m.skipped == Some(skipped) {
             assert!(before != after && m.grad_norm.is_finite());
@@ -946,6 +1000,9 @@ fn a_fixed_scale_that_is_too_large_ends_the_run() {
 
 #[test]
 fn a_scaler_follows_its_rule() {
+    let of = Precision::ALL.map(LossScale::of);
+    let one = LossScale::Fixed(1.0);
+    assert_eq!(of, [one, one, LossScale::Dynamic], "f32, bf16, f16");
     let mut s = Scaler::default();
     let after = |s: &mut Scaler, n, finite| {
         (0..n).for_each(|_| s.update(finite));

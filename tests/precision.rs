@@ -18,7 +18,7 @@ use moe_by_hand::kernel::simd::Isa;
 use moe_by_hand::kernel::softmax::{
     causal_softmax_backward, causal_softmax_forward, softmax_forward,
 };
-use moe_by_hand::kernel::vector::dot;
+use moe_by_hand::kernel::vector::{self, CHUNK, dot};
 use moe_by_hand::layer::Shape;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::nn::loss::{CrossEntropy, Loss};
@@ -331,6 +331,13 @@ fn sum_of_squares() {
             }
         }
         worst.done(0.01);
+    }
+    // A long one is summed chunk by chunk, to the bit.
+    for seed in 0..9 {
+        let x = normals(3 * CHUNK + 7, 1.0, seed);
+        let chunks: f32 = x.chunks(CHUNK).map(vector::sum_of_squares).sum();
+        let whole = vector::sum_of_squares(&x);
+        assert_eq!(whole.to_bits(), chunks.to_bits(), "seed {seed}");
     }
 }
 

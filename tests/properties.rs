@@ -7,11 +7,13 @@
 
 use moe_by_hand::config::Config;
 use moe_by_hand::kernel::matrix::{Add, Set, mat, mat_mut, matmul};
+use moe_by_hand::kernel::simd::bytes;
 use moe_by_hand::kernel::softmax::{
     lse_forward, softmax_backward, softmax_forward,
 };
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::{Decode, Layer, Shape};
+use moe_by_hand::memory;
 use moe_by_hand::model::{Batch, Model};
 use moe_by_hand::nn::attention::{Attention, Heads};
 use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
@@ -612,5 +614,26 @@ proptest! {
             let size = (all * dot(u, u)).sqrt();
             prop_assert!(off <= 1e-12 * size, "{}: {:e}", e.name, off / size);
         }
+    }
+}
+
+/// What a config says of a model's sizes is what the model has.
+#[test]
+fn the_sizes_of_a_config_are_those_of_its_model() {
+    for (name, bias) in [("tiny", false), ("tiny", true), ("bytes", false)] {
+        let preset = Config::preset(name).unwrap();
+        let c = Config { attention_bias: bias, ..preset };
+        let m = Model::new(c.clone()).unwrap();
+        let built = [m.layout.len, m.layout.entries.len()];
+        assert_eq!([c.total(), c.tensors()], built.map(|n| n as u64), "{name}");
+        let caches = || {
+            let each = m.blocks.iter().map(|b| b.cache::<f32>(c.context));
+            each.collect::<Vec<_>>()
+        };
+        let rotary = || Rope::new(c.head, c.context, c.rope_theta);
+        // shorter than what begins at a page
+        assert!(memory::cache(&c) < 1 << 20 && memory::rotary(&c) < 1 << 20);
+        assert_eq!(bytes(caches).0, memory::cache(&c), "{name}: caches");
+        assert_eq!(bytes(rotary).0, memory::rotary(&c), "{name}: angles");
     }
 }

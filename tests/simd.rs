@@ -610,6 +610,28 @@ fn normal_numbers_are_the_same_stream() {
     }
 }
 
+/// u₁ is 2⁻³² at least, so that no number is farther out than √(64 ln 2).
+#[test]
+fn no_normal_number_is_beyond_6_66() {
+    // The seed whose first 32 bits are 0, as are those of the state 0.
+    let (a, c) = (6_364_136_223_846_793_005u64, 1u64);
+    let mut inverse = a; // modulo 2³; each step doubles the bits
+    for _ in 0..5 {
+        let off = 2u64.wrapping_sub(a.wrapping_mul(inverse));
+        inverse = inverse.wrapping_mul(off);
+    }
+    let seed = c.wrapping_neg().wrapping_mul(inverse).wrapping_sub(c);
+    let rng = Rng::new(seed, 0);
+    assert_eq!(rng.clone().bits(), 0, "its first bits");
+    let [x, y] = rng.clone().normals();
+    assert!((x.hypot(y) - 6.6604).abs() < 1e-4, "{x}, {y}");
+    for isa in Isa::here() {
+        let mut x = [0.0; 2];
+        fill_normal_with(isa, &mut x, &rng, 1.0);
+        assert!((x[0].hypot(x[1]) - 6.6604).abs() < 1e-4, "{isa}: {x:?}");
+    }
+}
+
 #[test]
 fn adamw_has_the_same_bits_on_every_set() {
     let rates = Rates { lr: 3e-3, decay: 0.1, scale: 0.75, t: 3 };

@@ -15,16 +15,19 @@ use moe_by_hand::params::{Layout, ParamGrads, Role};
 use moe_by_hand::rng::Rng;
 use moe_by_hand::tensors::sha256;
 use moe_by_hand::train::checkpoint::{self, Checkpoint, State};
-use moe_by_hand::train::data::Text;
+use moe_by_hand::train::data::{Text, draw};
 use moe_by_hand::train::gradient::{Coefficients, Gradient};
 use moe_by_hand::train::metrics::{self, History, Line, Log, Logged, Metrics};
 use moe_by_hand::train::optimizer::{AdamW, Decay, Optimizer, Step};
 use moe_by_hand::train::options::Options;
+use moe_by_hand::train::precision::{LossScale, Precision};
+use moe_by_hand::train::schedule::Kind;
 use moe_by_hand::train::trainer::Trainer;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 fn model() -> Model {
@@ -112,19 +115,22 @@ fn validation_is_the_mean_of_its_windows() {
 /// Where decay begins and ends inside a chunk of θ that is not the first.
 #[test]
 fn decay_ends_where_its_parameter_ends() {
-    let mut layout = Layout::default();
-    let mut b = layout.builder();
-    b.param("w", [1, CHUNK + 10], Role::Weight);
-    b.param("gain", [20], Role::Gain);
-    b.param("v", [1, 30], Role::Weight);
-    let (mut p, dp) = (layout.zeros::<f64>(), layout.grads());
-    p.data.fill(1.0);
-    let first = Step { t: 1, lr: 0.1, scale: 1.0 };
-    AdamW::new(&layout, 0.5, Decay::Weights).step(&mut p, &dp, first);
-    for (i, &p) in p.data.iter().enumerate() {
-        let gain = (CHUNK + 10..CHUNK + 30).contains(&i);
-        let want = if gain { 1.0 } else { 0.95 };
-        assert!((p - want).abs() < 1e-15, "θ[{i}] = {p}");
+    // A thread takes four chunks at a time: within, across and at their end.
+    for n in [CHUNK + 10, 4 * CHUNK - 10, 4 * CHUNK, 8 * CHUNK - 20] {
+        let mut layout = Layout::default();
+        let mut b = layout.builder();
+        b.param("w", [1, n], Role::Weight);
+        b.param("gain", [20], Role::Gain);
+        b.param("v", [1, 30], Role::Weight);
+        let (mut p, dp) = (layout.zeros::<f64>(), layout.grads());
+        p.data.fill(1.0);
+        let first = Step { t: 1, lr: 0.1, scale: 1.0 };
+        AdamW::new(&layout, 0.5, Decay::Weights).step(&mut p, &dp, first);
+        for (i, &p) in p.data.iter().enumerate() {
+            let gain = (n..n + 20).contains(&i);
+            let want = if gain { 1.0 } else { 0.95 };
+            assert!((p - want).abs() < 1e-15, "of {n}: θ[{i}] = {p}");
+        }
     }
 }
 
@@ -193,6 +199,31 @@ fn accumulation_is_the_large_batch() {
     for micro in [1, 2, 3] {
         assert_close(&gradient(micro, 1, 0.0), &gradient(6, 1, 0.0), 1e-12);
     }
+    // The shares of the experts are those of all micro-batches.
+    let mut t = trainer(Options { accumulate: 3, ..options() });
+    t.step().unwrap();
+    for load in t.load() {
+        let sum: f64 = load.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-12, "shares: {load:?}");
+    }
+}
+
+/// A window begins anywhere that leaves it T + 1 bytes, and elsewhere in each
+/// micro-batch.
+#[test]
+fn every_window_may_be_drawn_and_none_beyond() {
+    let shape = Shape { batch: 1, time: 3 };
+    let first = |text: &[u8], step, micro| {
+        let (mut x, mut y) = ([0; 3], [0; 3]);
+        draw(&mut x, &mut y, text, shape, 0, step, micro);
+        assert!((0..3).all(|t| y[t] == x[t] + 1), "{x:?} before {y:?}");
+        x[0]
+    };
+    assert_eq!(first(b"abcd", 1, 0), usize::from(b'a'), "the only window");
+    let drawn = (1..100).map(|step| first(b"abcdef", step, 0));
+    assert_eq!(drawn.collect::<BTreeSet<_>>(), BTreeSet::from([97, 98, 99]));
+    let drawn = (0..100).map(|micro| first(b"abcdef", 1, micro));
+    assert_eq!(drawn.collect::<BTreeSet<_>>(), BTreeSet::from([97, 98, 99]));
 }
 
 #[test]
@@ -203,20 +234,55 @@ fn shards_are_one_batch() {
     }
 }
 
+/// The shards' gradients are added in their order, whichever was done first.
+#[test]
+fn shards_are_added_in_their_order() {
+    let (m, t, n) = (model(), 8, 4);
+    let (p, mut rng) = (m.init::<f32>(3), Rng::named(0, "tokens"));
+    let mut all = || (0..n * t).map(|_| rng.below(256)).collect::<Vec<_>>();
+    let (tokens, targets) = (all(), all());
+    // A power of two, so that a quarter of the loss is a shard's, to the bit.
+    let of = |rows: Range<usize>, shards, ce| {
+        let shape = Shape { batch: rows.len() / t, time: t };
+        let coef = Coefficients { ce, aux: 0.0, z: 0.0 };
+        let (tokens, targets) = (&tokens[rows.clone()], &targets[rows]);
+        let mut g = Gradient::<f32>::new(&m, shape, shards, coef, false);
+        g.compute(&m, &p, Batch { tokens, targets }).1.data.to_vec()
+    };
+    let each: Vec<Vec<f32>> =
+        (0..n).map(|i| of(i * t..(i + 1) * t, 1, 0.25)).collect();
+    let add = |mut sum: Vec<f32>, i: usize| {
+        sum.iter_mut().zip(&each[i]).for_each(|(sum, g)| *sum += g);
+        sum
+    };
+    let sum = (1..n).fold(each[0].clone(), add);
+    let other = [3, 2, 1].into_iter().fold(each[0].clone(), add);
+    assert!(sum != other, "the order decides the last bits");
+    assert!(of(0..n * t, n, 1.0) == sum, "another order");
+}
+
 #[test]
 fn resumes_with_the_same_bits() {
     let file = dir("resume").join(checkpoint::FILE);
     let whole = run(trainer(wide()));
     let mut t = trainer(wide());
+    t.log = Some(Logged { sha256: sha256(b"a line"), due: None });
     for step in 0..3 {
         t.save(&file).unwrap();
         let saved = Checkpoint::read(&file).unwrap();
         assert_eq!(saved.state.step, step, "the step that was saved");
-        let resumed = Trainer::resume(model(), text(), wide(), saved);
-        let (theta, _) = on_threads(step + 1, || run(resumed.unwrap()));
+        let resumed = Trainer::resume(model(), text(), wide(), saved).unwrap();
+        assert_eq!(resumed.log, t.log, "what metrics.jsonl holds");
+        let (theta, _) = on_threads(step + 1, || run(resumed));
         assert!(theta == whole.0, "other bits when resumed at step {step}");
         t.step().unwrap();
     }
+    // With the shards that it began with, whatever would be chosen here.
+    let mut saved = Checkpoint::read(&file).unwrap();
+    assert!(saved.state.shards > 1, "{} shards", saved.state.shards);
+    saved.state.shards = 1;
+    let one = Trainer::resume(model(), text(), wide(), saved).unwrap();
+    assert_eq!((one.shards(), one.state().shards), (1, 1));
 }
 
 #[test]
@@ -386,6 +452,12 @@ fn a_flipped_bit_is_noticed() {
     flip(&weights, &|| Some(*hf::load::<f32>(&dir).ok()?.1.data == *theta));
     let state = t.state();
     flip(&run, &|| Some(State::read(&run).ok()? == state));
+    // Most bits are those of numbers; this is a digit of a setting.
+    let (mut bytes, lr) = (fs::read(&file).unwrap(), br#"\"lr\":0.01"#);
+    let at = bytes.windows(lr.len()).position(|w| w == lr).unwrap();
+    bytes[at + lr.len() - 1] = b'2';
+    fs::write(&file, bytes).unwrap();
+    fails(Checkpoint::read(&file), "it was written with ");
 }
 
 /// Files of others have no hashes, and are read.
@@ -522,6 +594,12 @@ fn metrics_lose_the_later_lines_only() {
             assert!(kept >= 6 - lost, "{what}: {kept} lines are left");
         }
     }
+    // A step twice: the first of the two stays.
+    let again = lines[2].replacen("0.5", "0.4", 1);
+    assert_ne!(again, lines[2], "another line of the same step");
+    let parts = [&lines[..3], &[&*again], &lines[3..]].concat();
+    let twice = read(parts.concat().as_bytes());
+    assert_eq!((&twice.kept, twice.bad.len()), (&good.kept, 1));
     // A digit: the line can be read, and it is said.
     let digit = read(whole.replacen("0.5", "0.4", 1).as_bytes());
     assert_eq!((digit.kept.lines().count(), digit.as_written), (6, false));
@@ -626,6 +704,23 @@ fn divergence_spoils_nothing() {
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     assert_eq!(error.exit_code(), 1, "a run that failed");
     Checkpoint::read(&file).unwrap();
+    // Whatever made a weight no number, it is not written.
+    let good = fs::read(&file).unwrap();
+    let mut t = trainer(options());
+    t.params.data[3] = f32::NAN;
+    assert!(matches!(t.save(&file), Err(Error::Diverged { .. })));
+    assert_eq!(fs::read(&file).unwrap(), good, "the last checkpoint");
+}
+
+/// What a step reports is the length that was clipped, and not the limit.
+#[test]
+fn the_norm_is_that_before_clipping() {
+    let norm = |clip| {
+        let step = trainer(Options { clip, ..options() }).step();
+        step.unwrap().grad_norm
+    };
+    assert!(norm(1e9) > 1e-3, "{}", norm(1e9));
+    assert_eq!(norm(1e-3), norm(1e9));
 }
 
 /// A disk that is full after so many bytes.
@@ -674,10 +769,41 @@ fn settings_that_break_a_rule() {
     fails(new(Options { aux: -1.0, ..o() }), "--aux is -1, but ");
     fails(new(Options { z_loss: f64::INFINITY, ..o() }), "--z-loss is inf");
     fails(new(Options { accumulate: 0, ..o() }), "--accumulate is 0, but ");
+    fails(new(Options { eval_every: 0, ..o() }), "--eval-every is 0, but ");
+    fails(new(Options { save_every: 0, ..o() }), "--save-every is 0, but ");
+    fails(new(Options { clip: 0.0, ..o() }), "--clip is 0, but ");
+    fails(new(Options { decay: -0.1, ..o() }), "--decay is -0.1, but ");
+    fails(new(Options { decay: 2.0, lr: 1.0, ..o() }), "--decay is 2, but ");
+    fails(new(Options { muon_lr: 0.0, ..o() }), "--muon-lr is 0, but ");
+    fails(new(Options { cooldown: 0.0, ..o() }), "--cooldown is 0, but ");
+    fails(new(Options { cooldown: 1.1, ..o() }), "--cooldown is 1.1, but ");
+    let (schedule, steps) = (Kind::Wsd, 100); // of which 10 are warm-up
+    let wsd = |cooldown| Options { schedule, steps, cooldown, ..o() };
+    fails(new(wsd(0.91)), "the cooldown is 91 steps, but it is 1 to the 90");
+    assert!(new(wsd(0.9)).is_ok());
+    let loss_scale = LossScale::Fixed(0.0);
+    fails(new(Options { loss_scale, ..o() }), "--loss-scale is 0, but ");
+    let save_precision = Precision::F16;
+    fails(new(Options { save_precision, ..o() }), "--save-precision is f16");
     let short = |n| Trainer::new(model(), Text::new(vec![b'a'; n]), o());
     fails(
         short(160),
         "160 bytes long, but with --seq 16 it needs at least 161",
     );
     assert_eq!(short(161).unwrap().text().validation().len(), 17, "one window");
+}
+
+/// A tenth of all steps, and at most 100.
+#[test]
+fn the_warm_up_is_as_long_as_the_chapter_says() {
+    for (steps, warm) in [(9, 0), (10, 1), (120, 12), (1000, 100), (5000, 100)]
+    {
+        let o = Options { steps, ..Options::default() };
+        let s = o.schedule().unwrap();
+        let highest = |n| s.rate(n) == o.lr;
+        assert!(warm == 0 || highest(warm), "{steps}: η at step {warm}");
+        assert!(!highest(warm + 1), "{steps}: less at step {}", warm + 1);
+        let before = (1..warm).all(|n| s.rate(n) < o.lr);
+        assert!(before, "{steps}: less before step {warm}");
+    }
 }

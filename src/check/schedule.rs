@@ -29,8 +29,9 @@ fn cosine() -> Report {
     let want: Vec<f64> = (10..=100).map(literal).collect();
     formula("cosine from η to η/10", &got, &want).and(formula(
         "its ends",
-        &[s.rate(100), s.rate(1000)],
-        &[0.03; 2],
+        // 145 is half a turn of the cosine beyond, and 1000 a whole number
+        &[s.rate(100), s.rate(145), s.rate(1000)],
+        &[0.03; 3],
     ))
 }
 fn wsd() -> Report {
