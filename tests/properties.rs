@@ -27,7 +27,10 @@ use moe_by_hand::nn::router::Router;
 use moe_by_hand::params::{Layout, ParamGrads, Params};
 use moe_by_hand::real::{Dual, Real};
 use moe_by_hand::rng::Rng;
+use moe_by_hand::train::account::Account;
 use moe_by_hand::train::gradient::{Coefficients, Gradient, Losses};
+use moe_by_hand::train::optimizer::{AdamW, Decay};
+use moe_by_hand::train::options::Options;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngSeed};
 use std::ops::Range;
@@ -636,4 +639,14 @@ fn the_sizes_of_a_config_are_those_of_its_model() {
         assert_eq!(bytes(caches).0, memory::cache(&c), "{name}: caches");
         assert_eq!(bytes(rotary).0, memory::rotary(&c), "{name}: angles");
     }
+}
+
+/// A run whose bytes are beyond any number is still answered.
+#[test]
+fn a_run_beyond_all_numbers_is_counted_as_one() {
+    let m = Model::new(Config::preset("bytes").unwrap()).unwrap();
+    let (batch, seq, accumulate) = (1 << 30, 256, 1 << 30);
+    let o = Options { batch, seq, accumulate, ..Options::default() };
+    let adam = |l: &_| AdamW::<f32>::new(l, o.decay, Decay::Weights);
+    assert_eq!(Account::new(&m, &o, 1000, 1, adam).total(), u64::MAX);
 }

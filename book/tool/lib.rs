@@ -47,6 +47,7 @@ mod symbols;
 mod formula;
 mod typeset;
 mod commands;
+mod names;
 pub mod rules;
 pub mod facts;
 pub mod pages;

@@ -6,7 +6,7 @@ use crate::chapters::{
 };
 use crate::markdown::{Lines, cells, options};
 use crate::text::pattern;
-use crate::{commands, figures, ladder, symbols, terms};
+use crate::{commands, figures, ladder, names, symbols, terms};
 use anyhow::{Context, Result, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use registry::{Call, Equation, Kind, Registry, Sources};
@@ -98,6 +98,7 @@ fn of_chapters(root: &Path) -> Result<Vec<String>> {
     faults.extend(without_code(root));
     faults.extend(terms::faults(root)?);
     faults.extend(commands::faults(root)?);
+    faults.extend(names::faults(root, &chapters)?);
     Ok(faults)
 }
 

@@ -748,6 +748,25 @@ fn texts_print_what_it_understands() -> Result<()> {
 }
 
 #[test]
+fn a_name_that_nothing_has_is_found() -> Result<()> {
+    for (name, known) in [
+        ("scale_forward", true),
+        ("scale::scale_forward", true),
+        ("scale_forwards", false),
+        ("scale_forward()", true),
+        ("Scale::forwards", false),
+        ("qkv_proj", true), // of another project
+        ("a < b", true),    // no name
+    ] {
+        let faults = typed(&format!("Look at `{name}`."))?;
+        let says = format!("book/src/why.md:3: `{name}`: no file has that");
+        let found = faults.iter().any(|f| f.starts_with(&says));
+        assert_eq!(!found, known, "{name}: {faults:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_can_be_typed_is_fine() -> Result<()> {
     let printed = "\
 ```console
