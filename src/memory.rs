@@ -53,8 +53,9 @@ pub fn table(c: &Config) -> u64 {
 /// length: 2·(active parameters of linear maps) + 4·L·H·d·T.
 ///
 /// A product with a weight is one multiplication and one addition. Scores and
-/// mixing multiply the whole T × T square, as the kernel does, of which the
-/// causal mask needs half. Source: Kaplan et al. 2020, table 1.
+/// mixing count with the whole T × T square, as is customary. The causal mask
+/// needs half of it, and the kernel computes a little more than that half.
+/// Source: Kaplan et al. 2020, table 1.
 ///
 /// ```
 /// use moe_by_hand::{config::Config, memory::flops_forward};

@@ -386,7 +386,8 @@ fn a_decoder_refuses_and_stays_as_it_was() {
 
 #[test]
 fn a_step_costs_its_length_and_the_whole_pass_the_square() {
-    let (m, tokens) = (model(2), tokens(9, CONTEXT));
+    let m = Config { context: 128, ..model(2).config };
+    let (m, tokens) = (Model::new(m).unwrap(), tokens(9, 128));
     let p = m.init::<Counted>(3);
     let mut decoder = Decoder::new(&m);
     // The step that makes the sequence T tokens long.
@@ -414,11 +415,14 @@ fn a_step_costs_its_length_and_the_whole_pass_the_square() {
             full(&m, &p, &tokens[..t]);
         })
     };
-    let [f16, f32, f48, f64] = [16, 32, 48, 64].map(whole);
-    // a + b·T + c·T²: equal second differences, 2c·16².
-    let second = f48 - 2 * f32 + f16;
-    assert_eq!(f64 - 2 * f48 + f32, second, "{f16} {f32} {f48} {f64}");
-    assert!(second >= 256 * least, "{second}: the square is missing");
+    let [f32, f64, f96, f128] = [32, 64, 96, 128].map(whole);
+    // a + b·T + c·T²: equal second differences, 2c·32². Attention works on 32
+    // positions at a time, which see (T + 32)/2 keys in the mean.
+    let second = f96 - 2 * f64 + f32;
+    assert_eq!(f128 - 2 * f96 + f64, second, "{f32} {f64} {f96} {f128}");
+    let square = 32 * 32 * least;
+    assert!(second >= square, "{second}: the square is missing");
+    assert!(second < square * 3 / 2, "{second}: the mask saves nothing");
     // So to write 64 tokens costs less than two whole passes, with the cache.
     assert!(64 * s64 < 2 * f64, "{s64} {f64}");
 

@@ -298,7 +298,7 @@ fn kernels<T: Half>() {
         "causal",
         [z],
         [],
-        causal_softmax_forward(&mut z, keys, group, 0.4)
+        causal_softmax_forward(&mut z, keys, 20, group, 0.4)
     );
     same!(
         T,

@@ -67,7 +67,7 @@ const CASES: &[Case] = cases![
         glu_backward(dgate, dup, dh, gate, up);
     lse_backward [dz: 5, z: 5] lse_backward(dz, 1.0, z, 1.0);
     softmax_backward [d: 5, p: 5] softmax_backward(d, p);
-    causal_softmax_forward [z: 9] causal_softmax_forward(z, 3, 1, 1.0);
+    causal_softmax_forward [z: 9] causal_softmax_forward(z, 3, 0, 1, 1.0);
     causal_softmax_backward [d: 9, p: 9] causal_softmax_backward(d, p, 3, 1.0);
     l1_normalize_forward [y: 5, x: 5] l1_normalize_forward(y, x);
     l1_normalize_backward [dx: 5, dy: 5, x: 5, y: 5]

@@ -423,8 +423,10 @@ fn no_number(isa: Isa, n: usize, at: usize, odd: f32) {
     let t = n.min(3);
     let (mut p, mut p64) = (z.repeat(t), wide(&z.repeat(t)));
     let scale = 0.5;
-    fast::CausalSoftmaxForward { z: &mut p, keys: n, group: 1, scale }.on(isa);
-    causal_softmax_forward(&mut p64, n, 1, scale.into());
+    let (keys, first, group) = (n, n - t, 1);
+    let z_p = &mut p;
+    fast::CausalSoftmaxForward { z: z_p, keys, first, group, scale }.on(isa);
+    causal_softmax_forward(&mut p64, n, first, group, scale.into());
     same_classes(&what("causal softmax"), &p, &p64);
     let (p, d) = (normals(n, 0.1, 2), &z);
     let (mut got, mut want) = (d.clone(), wide(d));

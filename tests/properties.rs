@@ -9,13 +9,16 @@ use moe_by_hand::config::Config;
 use moe_by_hand::kernel::matrix::{Add, Set, mat, mat_mut, matmul};
 use moe_by_hand::kernel::simd::bytes;
 use moe_by_hand::kernel::softmax::{
-    lse_forward, softmax_backward, softmax_forward,
+    causal_softmax_backward, causal_softmax_forward, lse_forward,
+    softmax_backward, softmax_forward,
 };
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::{Decode, Layer, Shape};
 use moe_by_hand::memory;
 use moe_by_hand::model::{Batch, Model};
-use moe_by_hand::nn::attention::{Attention, Heads};
+use moe_by_hand::nn::attention::{
+    Attention, AttentionGrads, Heads, attention_backward, attention_forward,
+};
 use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
 use moe_by_hand::nn::moe::{
     Experts, Moe, combine_backward, combine_forward, dispatch, gather_backward,
@@ -53,6 +56,9 @@ fn normals(n: usize, scale: f64, rng: &mut Rng) -> Vec<f64> {
 /// Random values for all parameters of a layout.
 fn values(layout: &Layout, rng: &mut Rng) -> Params<f64> {
     layout.zeros::<f64>().like(normals(layout.len, 0.6, rng))
+}
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
 }
 fn permutation(n: usize, rng: &mut Rng) -> Vec<usize> {
     let mut to: Vec<usize> = (0..n).collect();
@@ -527,6 +533,52 @@ proptest! {
                 prop_assert!(gap(&now.y, &want[rows]) < 1e-12);
             }
         }
+    }
+
+    /// The products that a block leaves out, those with later keys, are with
+    /// zeros: what is left has the bits of products with all keys.
+    #[test]
+    fn blocks_of_attention_change_no_bit(t in 1..100usize, cached in 0..9usize,
+        g in 1..4usize, d in 1..40usize, seed: u64) {
+        let (s, rng) = (cached + t, &mut Rng::new(seed, 0));
+        let mut draw = |rows: usize| -> Vec<f32> {
+            let x = normals(rows * d, 1.0, rng);
+            x.into_iter().map(|x| x as f32).collect()
+        };
+        let (q, dy, k, v) = (draw(t * g), draw(t * g), draw(s), draw(s));
+        let [mq, mdy, mk, mv] = [&q, &dy, &k, &v].map(|x| mat(x, d));
+        let scale = 1.0 / (d as f64).sqrt();
+        let new = |n: usize| vec![f32::NAN; n];
+
+        let (mut p, mut y) = (new(t * g * s), new(t * g * d));
+        attention_forward(mat_mut(&mut y, d), &mut p, mq, mk, mv, g);
+        let (mut all_p, mut all_y) = (new(p.len()), new(y.len()));
+        matmul(mat_mut(&mut all_p, s), Set, mq, mk.t());
+        causal_softmax_forward(&mut all_p, s, cached, g, scale);
+        matmul(mat_mut(&mut all_y, d), Set, mat(&all_p, s), mv);
+        prop_assert_eq!(bits(&p), bits(&all_p));
+        prop_assert_eq!(bits(&y), bits(&all_y));
+
+        let [mut dq, mut all_dq] = [new(q.len()), new(q.len())];
+        let [mut dk, mut all_dk] = [new(k.len()), new(k.len())];
+        let [mut dv, mut all_dv] = [new(v.len()), new(v.len())];
+        let [mut ds, mut all_ds] = [new(p.len()), new(p.len())];
+        let to = AttentionGrads {
+            dq: mat_mut(&mut dq, d),
+            dk: mat_mut(&mut dk, d),
+            dv: mat_mut(&mut dv, d),
+            ds: &mut ds,
+        };
+        attention_backward(to, mdy, &p, mq, mk, mv, g);
+        matmul(mat_mut(&mut all_dv, d), Set, mat(&p, s).t(), mdy);
+        matmul(mat_mut(&mut all_ds, s), Set, mdy, mv.t());
+        causal_softmax_backward(&mut all_ds, &p, s, scale);
+        matmul(mat_mut(&mut all_dq, d), Set, mat(&all_ds, s), mk);
+        matmul(mat_mut(&mut all_dk, d), Set, mat(&all_ds, s).t(), mq);
+        prop_assert_eq!(ds, all_ds); // a zero may have another sign
+        prop_assert_eq!(bits(&dq), bits(&all_dq));
+        prop_assert_eq!(bits(&dk), bits(&all_dk));
+        prop_assert_eq!(bits(&dv), bits(&all_dv));
     }
 
     #[test]

@@ -694,13 +694,13 @@ const CASES: &[Case] = &[
         inputs: |_| vec![],
         twin: |isa, y, _, keys| {
             let [z] = y else { unreachable!() };
-            let scale = SCALE;
-            fast::CausalSoftmaxForward { z, keys, group: 3, scale }.on(isa);
+            let (first, group, scale) = (keys - 1, 3, SCALE);
+            fast::CausalSoftmaxForward { z, keys, first, group, scale }.on(isa);
             0.0
         },
         plain: |y, _, keys| {
             let [z] = y else { unreachable!() };
-            causal_softmax_forward(z, keys, 3, SCALE.into());
+            causal_softmax_forward(z, keys, keys - 1, 3, SCALE.into());
             0.0
         },
     },

@@ -53,9 +53,13 @@ struct Grouped {
     g: usize,
     d: usize,
 }
-/// As in training, and with two keys from a cache.
-const GROUPED: [Grouped; 2] =
-    [Grouped { t: 4, s: 4, g: 3, d: 2 }, Grouped { t: 3, s: 5, g: 2, d: 4 }];
+/// As in training, with two keys from a cache, and with more positions than a
+/// block has.
+const GROUPED: [Grouped; 3] = [
+    Grouped { t: 4, s: 4, g: 3, d: 2 },
+    Grouped { t: 3, s: 5, g: 2, d: 4 },
+    Grouped { t: 35, s: 38, g: 2, d: 2 },
+];
 impl Grouped {
     fn inputs(&self) -> [(&'static str, Vec<f64>); 3] {
         let q = random("q", self.t * self.g * self.d);
@@ -81,7 +85,7 @@ impl Grouped {
             dv: mat_mut(&mut dv, self.d),
             ds: &mut ds,
         };
-        att::attention_backward(to, mat(dmix, self.d), &prob, q, k, v);
+        att::attention_backward(to, mat(dmix, self.d), &prob, q, k, v, self.g);
         [dq, dk, dv, ds]
     }
 }
@@ -115,8 +119,8 @@ impl Function for Grouped {
 }
 /// What is measured of each of the sizes.
 fn each(f: impl Fn(&Grouped) -> Report) -> Report {
-    let [a, b] = GROUPED.each_ref().map(f);
-    a.and(b.of("with a cache"))
+    let [a, b, c] = GROUPED.each_ref().map(f);
+    a.and(b.of("with a cache")).and(c.of("of two blocks"))
 }
 fn causal_mask() -> Report {
     each(|h| {
@@ -134,7 +138,7 @@ struct Masked;
 impl Function for Masked {
     fn forward<T: Real>(&self, x: &[Vec<T>]) -> (Vec<T>, Vec<usize>) {
         let mut p = x[0].clone();
-        soft::causal_softmax_forward(&mut p, 5, 2, 0.6);
+        soft::causal_softmax_forward(&mut p, 5, 2, 2, 0.6);
         (p, vec![])
     }
     fn backward<T: Real>(&self, x: &[Vec<T>], dy: &[T]) -> Vec<Vec<T>> {
@@ -149,8 +153,9 @@ impl Function for Masked {
 fn causal_softmax_backward() -> Report {
     let (isa, mut p) = (Isa::current(), numbers(1));
     let z = &mut p;
-    let (keys, group, scale) = (LENGTH, 1, SCALE);
-    isa.run(fast::CausalSoftmaxForward { z, keys, group, scale });
+    let (keys, scale) = (LENGTH, SCALE);
+    let first = keys - z.len() / keys;
+    isa.run(fast::CausalSoftmaxForward { z, keys, first, group: 1, scale });
     let fast = parity_gradient(isa, &numbers(2), &p, keys, scale);
     proof(&Masked, &[("z", random("z", 30))]).and(report([fast]))
 }
@@ -284,19 +289,19 @@ fn layer_backward() -> Report {
 
 const SCALE: f32 = 0.353_553_4; // 1/√8
 
-/// T5 of causal softmax of z: [t·g, s], s = `keys`, g = `group`. The future is
-/// 0, exactly.
+/// T5 of causal softmax of z: [t·g, s], s = `keys`, g = `group`, the last query
+/// at the last key. The future is 0, exactly.
 pub fn parity(
     isa: Isa, z: &[f32], keys: usize, group: usize, scale: f32,
 ) -> Pair {
     let (mut p, mut want) = (z.to_vec(), wide(z));
-    let kernel = fast::CausalSoftmaxForward { z: &mut p, keys, group, scale };
-    isa.run(kernel);
-    soft::causal_softmax_forward(&mut want, keys, group, scale.into());
-    let earlier = keys - z.len() / keys / group;
+    let first = keys - z.len() / keys / group;
+    let z_p = &mut p;
+    isa.run(fast::CausalSoftmaxForward { z: z_p, keys, first, group, scale });
+    soft::causal_softmax_forward(&mut want, keys, first, group, scale.into());
     let mut bound = vec![];
     for (r, z) in z.chunks(keys).enumerate() {
-        let seen = earlier + r / group + 1;
+        let seen = first + r / group + 1;
         bound.extend(softmax_bounds(&z[..seen], scale).p);
         bound.resize((r + 1) * keys, 0.0);
     }

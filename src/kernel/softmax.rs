@@ -118,43 +118,44 @@ pub fn softmax_backward<T: Real>(d: &mut [T], p: &[T]) {
 /// the scores, over the keys that are not later than the query, and 0 for the
 /// others.
 ///
-/// The g = `group` heads of one query are neighboring rows; of the s = `keys`
-/// keys, s − t come before the first query.
+/// The g = `group` heads of one query are neighboring rows, s = `keys`, and
+/// the first query is at position `first`: it sees the keys 0 to `first`.
 ///
 /// # Panics
-/// If z is not made of whole rows of whole groups, or has fewer keys than
-/// queries.
+/// If z is not made of whole rows of whole groups, or a query is at a position
+/// where there is no key.
 ///
 /// ```
 /// use moe_by_hand::kernel::softmax::causal_softmax_forward;
 /// let mut z = [0.0, 9.0, 2f64.ln(), 0.0];
-/// causal_softmax_forward(&mut z, 2, 1, 2.0);
+/// causal_softmax_forward(&mut z, 2, 0, 1, 2.0);
 /// assert_eq!(z[..2], [1.0, 0.0]);
 /// approx::assert_abs_diff_eq!(z[2], 0.8, epsilon = 1e-15);
 /// ```
 #[track_caller]
 pub fn causal_softmax_forward<T: Real>(
-    z: &mut [T], keys: usize, group: usize, scale: f64,
+    z: &mut [T], keys: usize, first: usize, group: usize, scale: f64,
 ) {
     let queries = z.len() / keys / group;
     let whole = queries * keys * group;
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
-    assert!(queries <= keys, "causal_softmax: {queries} of {keys} positions");
+    let end = first + queries;
+    assert!(end <= keys, "causal_softmax: position {end} of {keys} keys");
     if T::STORED {
         for (row, z) in z.chunks_exact_mut(keys).enumerate() {
             // alone, a row is the last query of the keys that it sees
-            let n = keys - queries + row / group + 1;
+            let n = first + row / group + 1;
             let (past, future) = z.split_at_mut(n);
             in_wide(1, [change(past, n)], [], |_, [z], []| {
-                causal_softmax_forward(z, n, 1, scale);
+                causal_softmax_forward(z, n, n - 1, 1, scale);
             });
             future.fill(T::ZERO);
         }
         return;
     }
-    twin!(return fast::CausalSoftmaxForward { z, keys, group, scale });
+    twin!(return fast::CausalSoftmaxForward { z, keys, first, group, scale });
     for (row, z) in z.chunks_exact_mut(keys).enumerate() {
-        let seen = keys - queries + row / group + 1;
+        let seen = first + row / group + 1;
         let (past, future) = z.split_at_mut(seen);
         past.iter_mut().for_each(|z| *z *= T::of(scale));
         softmax_forward(past);

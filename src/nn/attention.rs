@@ -19,8 +19,9 @@ use std::sync::Arc;
 ///
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
 /// query, O = P·V. The g heads of one position are neighboring rows. There
-/// may be s − t keys before the first query: the cache of a decoder.
-/// Source: Vaswani et al. 2017, eq. 1.
+/// may be s − t keys before the first query: the cache of a decoder. Products
+/// are made for blocks of positions, without the keys that all of a block may
+/// not see. Source: Vaswani et al. 2017, eq. 1.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -38,12 +39,48 @@ use std::sync::Arc;
 /// ```
 #[track_caller]
 pub fn attention_forward<T: Real>(
-    mix: MatMut<T>, prob: &mut [T], q: Mat<T>, k: Mat<T>, v: Mat<T>, g: usize,
+    mut mix: MatMut<T>, prob: &mut [T], q: Mat<T>, k: Mat<T>, v: Mat<T>,
+    g: usize,
 ) {
-    let (s, scale) = (k.rows, 1.0 / (q.cols as f64).sqrt());
-    matmul(mat_mut(prob, s), Set, q, k.t()); // eq: attention-forward
-    causal_softmax_forward(prob, s, g, scale); // eq: attention-forward
-    matmul(mix, Set, mat(prob, s), v); // eq: attention-forward
+    let (s, d, n) = (k.rows, k.cols, q.rows);
+    let shapes = [mix.rows, mix.cols, prob.len(), q.cols, v.rows, v.cols];
+    assert_eq!(shapes, [n, d, n * s, d, s, d], "attention: shapes");
+    let scale = 1.0 / (d as f64).sqrt();
+    for Block { from, to, seen, .. } in blocks(n, s, g) {
+        let (first, part) = (seen - (to - from) / g, from * s..to * s);
+        let (q, k) = (q.block(from..to, 0..d), k.block(0..seen, 0..d));
+        let z = mat_mut(prob, s).block(from..to, 0..seen);
+        matmul(z, Set, q, k.t()); // eq: attention-forward
+        // eq: attention-forward
+        causal_softmax_forward(&mut prob[part], s, first, g, scale);
+        let p = mat(prob, s).block(from..to, 0..seen);
+        let mix = mix.reborrow().block(from..to, 0..d);
+        matmul(mix, Set, p, v.block(0..seen, 0..d)); // eq: attention-forward
+    }
+}
+/// Queries at neighboring positions, and the keys that they see.
+struct Block {
+    /// The first row of the queries.
+    from: usize,
+    /// The row after the last.
+    to: usize,
+    /// The first key that no earlier block sees.
+    new: usize,
+    /// How many keys the last query sees. Beyond, P is 0 in the whole block:
+    /// no product needs it.
+    seen: usize,
+}
+#[track_caller]
+fn blocks(n: usize, s: usize, g: usize) -> impl Iterator<Item = Block> {
+    const POSITIONS: usize = 32;
+    let t = n / g;
+    assert!(t * g == n && t <= s, "attention: {n} rows, {g} heads, {s} keys");
+    let earlier = s - t;
+    (0..t.max(1)).step_by(POSITIONS).map(move |i| {
+        let end = t.min(i + POSITIONS);
+        let new = if i == 0 { 0 } else { earlier + i };
+        Block { from: i * g, to: end * g, new, seen: earlier + end }
+    })
 }
 /// Sets dq, dk, dv and ds: the gradients of [`attention_forward`].
 /// dq, dmix, q: [t·g, d]  dk, dv, k, v: [s, d]  ds, prob: [t·g, s]
@@ -70,7 +107,7 @@ pub fn attention_forward<T: Real>(
 /// };
 /// let dmix = [1.0, 0.0, 0.0, 1.0];
 /// let (q, k, v) = (mat(&q, 2), mat(&k, 2), mat(&v, 2));
-/// attention_backward(grads, mat(&dmix, 2), &p, q, k, v);
+/// attention_backward(grads, mat(&dmix, 2), &p, q, k, v, 1);
 /// approx::assert_abs_diff_eq!(dv[1], 0.330238, epsilon = 1e-6);
 /// approx::assert_abs_diff_eq!(dq[3], 0.312797, epsilon = 1e-6);
 /// approx::assert_abs_diff_eq!(dk[1], -0.312797, epsilon = 1e-6);
@@ -78,19 +115,45 @@ pub fn attention_forward<T: Real>(
 #[track_caller]
 pub fn attention_backward<T: Real>(
     to: AttentionGrads<T>, dmix: Mat<T>, prob: &[T], q: Mat<T>, k: Mat<T>,
-    v: Mat<T>,
+    v: Mat<T>, g: usize,
 ) {
-    let AttentionGrads { dq, dk, dv, ds } = to;
-    let s = k.rows;
-    // mix = prob·v
-    // eq: attention-backward, gqa-reduce
-    matmul(dv, Set, mat(prob, s).t(), dmix);
-    matmul(mat_mut(ds, s), Set, dmix, v.t());
-    // prob = softmax(q·kᵀ/√d), on the keys that are not later
-    // eq: attention-backward
-    causal_softmax_backward(ds, prob, s, 1.0 / (q.cols as f64).sqrt());
-    matmul(dq, Set, mat(ds, s), k); // eq: attention-backward
-    matmul(dk, Set, mat(ds, s).t(), q); // eq: gqa-reduce
+    let AttentionGrads { mut dq, mut dk, mut dv, ds } = to;
+    let (s, d, n) = (k.rows, k.cols, q.rows);
+    for x in [dq.read(), dmix, q] {
+        assert_eq!([x.rows, x.cols], [n, d], "attention_backward: queries");
+    }
+    for x in [dk.read(), dv.read(), v] {
+        assert_eq!([x.rows, x.cols], [s, d], "attention_backward: keys");
+    }
+    let lens = [ds.len(), prob.len()];
+    assert_eq!(lens, [n * s; 2], "attention_backward: ds, prob");
+    for Block { from, to, seen, .. } in blocks(n, s, g) {
+        // mix = prob·v
+        let (dmix, v) = (dmix.block(from..to, 0..d), v.block(0..seen, 0..d));
+        let dp = mat_mut(ds, s).block(from..to, 0..seen);
+        matmul(dp, Set, dmix, v.t()); // eq: attention-backward
+        let (ds, prob) = (&mut ds[from * s..to * s], &prob[from * s..to * s]);
+        for ds in ds.chunks_exact_mut(s) {
+            ds[seen..].fill(T::ZERO); // as P, there
+        }
+        // prob = softmax(q·kᵀ/√d), on the keys that are not later
+        // eq: attention-backward
+        causal_softmax_backward(ds, prob, s, 1.0 / (d as f64).sqrt());
+        let ds = mat(ds, s).block(0..to - from, 0..seen);
+        let dq = dq.reborrow().block(from..to, 0..d);
+        matmul(dq, Set, ds, k.block(0..seen, 0..d)); // eq: attention-backward
+    }
+    let (prob, ds) = (mat(prob, s), mat(ds, s));
+    for Block { from, new, seen, .. } in blocks(n, s, g) {
+        // from here on the queries see these keys
+        let (p, ds) =
+            (prob.block(from..n, new..seen), ds.block(from..n, new..seen));
+        let (dmix, q) = (dmix.block(from..n, 0..d), q.block(from..n, 0..d));
+        let dv = dv.reborrow().block(new..seen, 0..d);
+        matmul(dv, Set, p.t(), dmix); // eq: attention-backward, gqa-reduce
+        let dk = dk.reborrow().block(new..seen, 0..d);
+        matmul(dk, Set, ds.t(), q); // eq: attention-backward, gqa-reduce
+    }
 }
 /// Where [`attention_backward`] writes.
 #[derive(Debug)]
@@ -368,7 +431,7 @@ impl Layer for Attention {
                 dv: mat_mut(&mut g.v, kv).block(rows, cols),
                 ds: &mut g.prob[pr.clone()],
             };
-            attention_backward(to, dmix, &a.prob[pr], q, k, v);
+            attention_backward(to, dmix, &a.prob[pr], q, k, v, self.group());
         }
         // q = rope(x·wq + bq), k = rope(x·wk + bk), v = x·wv + bv: x was used
         // three times

@@ -484,7 +484,7 @@ pub(crate) fn attention_two_by_two() -> Csv {
         dv: mat_mut(&mut dv, 2),
         ds: &mut ds,
     };
-    attention_backward(grads, mat(&d_o, 2), &p, qm, km, vm);
+    attention_backward(grads, mat(&d_o, 2), &p, qm, km, vm, 1);
     let ds = ds.map(|d| d * root);
     let mut dp = [f64::NAN; 4];
     matmul(mat_mut(&mut dp, 2), Set, mat(&d_o, 2), vm.t());

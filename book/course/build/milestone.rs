@@ -303,7 +303,7 @@ fn attention() -> Outcome {
             dv: mat_mut(&mut dv, N),
             ds: &mut ds,
         };
-        attention_backward(to, mat(&dmix, N), &prob, qs, ks, vs);
+        attention_backward(to, mat(&dmix, N), &prob, qs, ks, vs, 1);
         q.iter_mut().zip(dq).for_each(|(q, d)| *q -= d);
         k.iter_mut().zip(dk).for_each(|(k, d)| *k -= d);
     }

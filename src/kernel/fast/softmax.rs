@@ -78,6 +78,7 @@ impl Kernel for SoftmaxForward<'_> {
 pub struct CausalSoftmaxForward<'a> {
     pub z: &'a mut [f32],
     pub keys: usize,
+    pub first: usize,
     pub group: usize,
     pub scale: f32,
 }
@@ -85,10 +86,9 @@ impl Kernel for CausalSoftmaxForward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { z, keys, group, scale } = self;
-        let earlier = keys - z.len() / keys / group;
+        let Self { z, keys, first, group, scale } = self;
         for (row, z) in z.chunks_exact_mut(keys).enumerate() {
-            let (past, future) = z.split_at_mut(earlier + row / group + 1);
+            let (past, future) = z.split_at_mut(first + row / group + 1);
             softmax(s, past, scale);
             future.fill(0.0); // eq: causal-mask
         }
