@@ -215,11 +215,19 @@ impl Kernel for Product<'_> {
                 // What is read next: the columns beside these, or behind the
                 // last ones the first of the next terms.
                 let deep = ks.len().saturating_mul(b.rs);
-                let ahead = match (b.cs, rows) {
-                    (_, true) => Ahead::Rows,
-                    (1, _) if js.end < n => Ahead::Columns(wide),
-                    (1, _) if ks.end < depth => {
+                let (x, rs) = (b.data, b.cs); // b's transpose
+                let ahead = match (b.rs, b.cs) {
+                    _ if rows => Ahead::Rows,
+                    (_, 1) if js.end < n => Ahead::Columns(wide),
+                    (_, 1) if ks.end < depth => {
                         Ahead::Columns(deep.saturating_sub(j))
+                    }
+                    (1, _) if js.end < n => {
+                        let at = js.end.wrapping_mul(rs).wrapping_add(ks.start);
+                        Ahead::Turned { x, rs, at }
+                    }
+                    (1, _) if ks.end < depth => {
+                        Ahead::Turned { x, rs, at: ks.end }
                     }
                     _ => Ahead::Nothing,
                 };
@@ -366,7 +374,7 @@ fn tiles<S: Simd, const N: usize, const FULL: bool>(
     }
 }
 /// The tile of the M rows from row i on; returns M. The first of a column of
-/// tiles asks for columns, each for rows.
+/// tiles asks for what the next column of tiles needs, each for rows.
 #[inline(always)]
 fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
     i: usize, s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
@@ -379,6 +387,10 @@ fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
     match ahead {
         Ahead::Columns(at) if wide && first => {
             let ahead = Ahead::Columns(at);
+            tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
+        }
+        Ahead::Turned { x, rs, at } if wide && first && M == 6 => {
+            let ahead = Ahead::Turned { x, rs, at };
             tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
         }
         Ahead::Rows if FULL && M >= 6 => {

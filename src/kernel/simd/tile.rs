@@ -24,11 +24,14 @@ pub(crate) const fn sums<S: Simd>() -> usize {
 
 /// What a tile asks for while it computes, so that it is near when it is read.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Ahead {
+pub(crate) enum Ahead<'a> {
     /// Nothing: all of it is near.
     Nothing,
     /// With each row of B the numbers that lie so far behind it.
     Columns(usize),
+    /// What the next B is copied from, where B is laid out anew: a matrix x
+    /// whose rows, the columns of B, are `rs` apart, from `at` on.
+    Turned { x: &'a [f32], rs: usize, at: usize },
     /// The rows of A below its own, as many as it has.
     Rows,
 }
@@ -113,6 +116,14 @@ pub(crate) fn tile<
                     let end = (j * S::W + LINE).min(N * S::W);
                     let end = k * b.rs + end - 1;
                     s.prefetch(b.data, end.wrapping_add(at));
+                }
+            }
+            if let Ahead::Turned { x, rs, at } = ahead {
+                // one line of each row while k runs over a line
+                for j in 0..N * S::W / LINE {
+                    let row = (j * LINE + k % LINE).wrapping_mul(rs);
+                    let at = at.wrapping_add(k - k % LINE);
+                    s.prefetch(x, row.wrapping_add(at));
                 }
             }
             let mut bk = [s.splat(0.0); N];
