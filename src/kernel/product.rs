@@ -389,7 +389,7 @@ fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
             let ahead = Ahead::Columns(at);
             tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
         }
-        Ahead::Turned { x, rs, at } if wide && first && M == 6 => {
+        Ahead::Turned { x, rs, at } if wide && first && M >= 4 => {
             let ahead = Ahead::Turned { x, rs, at };
             tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
         }

@@ -94,10 +94,11 @@ pub(crate) fn tile<
             }
         }
     } else if N * S::W >= 4 * LINE {
-        // so many lines at once that the stores would wait for them
-        for i in 0..M {
+        // The rows below: so many lines at once that the stores would wait.
+        for i in M..2 * M {
             for j in (0..N).step_by(LINE / S::W) {
-                s.prefetch(c.data, i * c.rs + j * S::W);
+                let at = i.wrapping_mul(c.rs).wrapping_add(j * S::W);
+                s.prefetch(c.data, at);
             }
         }
     }
@@ -197,6 +198,14 @@ pub(crate) fn turned_tiles<S: Simd, const M: usize, const N: usize>(
             }
         }
         for k in (0..deep).step_by(4) {
+            if M > 1 {
+                // the columns beside these: one line of each in four steps
+                for i in 0..N * S::W / 4 {
+                    let i = i + k % LINE / 4 * (N * S::W / 4);
+                    let at = (left + N * S::W + i).wrapping_mul(b.cs);
+                    s.prefetch(b.data, at.wrapping_add(k - k % LINE));
+                }
+            }
             for j in 0..N {
                 let at = (left + j * S::W) * b.cs + k;
                 // SAFETY: k + 3 < deep, and there are W columns from here on.
