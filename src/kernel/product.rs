@@ -14,7 +14,9 @@
 //! end: C cut into any rows, columns, or terms (`Set`, then `Add`) has the
 //! same bits as C at once. Test: `cuts_change_no_bit` (`tests/simd.rs`).
 
-use crate::kernel::simd::tile::{Ahead, sums, tile, turn, turned_tiles, wide};
+use crate::kernel::simd::tile::{
+    Ahead, NEAR, sums, tile, turn, turned_tiles, wide,
+};
 use crate::kernel::simd::{Isa, Kernel, Simd};
 use crate::kernel::view::{Add, Mat, MatMut, Op, Set, mat_mut};
 use std::cell::RefCell;
@@ -25,8 +27,6 @@ const DEEP: usize = 256;
 /// Numbers of a part of B that is laid out anew: 256 rows of 16 columns take
 /// half of a first-level cache of 32 KiB, 128 rows of 64 columns all of it.
 const PANEL: usize = 1 << 13;
-/// Numbers of a B that stays in a second-level cache beside other things.
-const NEAR: usize = 1 << 16;
 /// Numbers of a part of A or C that is laid out anew.
 const PART: usize = 1 << 14;
 

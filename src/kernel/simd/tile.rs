@@ -8,6 +8,9 @@ use crate::kernel::view::{Mat, MatMut, Op};
 /// Numbers of a cache line.
 const LINE: usize = ALIGN / size_of::<f32>();
 
+/// Numbers of a B that stays in a second-level cache beside other things.
+pub(crate) const NEAR: usize = 1 << 16;
+
 /// Vectors of columns that a tile has at most.
 ///
 /// A tile of m rows of n vectors keeps m·n sums, one row of B and one number
@@ -166,6 +169,8 @@ pub(crate) fn tile<
 /// Tiles of M rows of N vectors side by side, where the columns of B are
 /// contiguous and not its rows. c: [M, n], a: [M, k], b: [k, n]; n is a multiple
 /// of N·W and k of 4. Each element is the same chain of sums as in [`tile`].
+/// Where B is far away, but for one row, which waits for its own sums, a tile
+/// asks for the columns of the next one.
 ///
 /// # Panics
 /// If the shapes do not fit, or if a matrix ends outside of its slice.
@@ -181,6 +186,7 @@ pub(crate) fn turned_tiles<S: Simd, const M: usize, const N: usize>(
     assert!(last(c.rs, M, wide - 1) < c.data.len(), "tiles: C");
     assert!(last(a.rs, M, last(a.cs, deep, 0)) < a.data.len(), "tiles: A");
     assert!(last(b.cs, wide, deep - 1) < b.data.len(), "tiles: B");
+    let ahead = M > 1 && deep.saturating_mul(wide) > NEAR;
     for left in (0..wide).step_by(N * S::W) {
         // the lanes of vector j of a row
         let lanes = |i: usize, j: usize| {
@@ -198,7 +204,7 @@ pub(crate) fn turned_tiles<S: Simd, const M: usize, const N: usize>(
             }
         }
         for k in (0..deep).step_by(4) {
-            if M > 1 {
+            if ahead {
                 // the columns beside these: one line of each in four steps
                 for i in 0..N * S::W / 4 {
                     let i = i + k % LINE / 4 * (N * S::W / 4);
