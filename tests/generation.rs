@@ -260,7 +260,7 @@ fn temperature_goes_from_greedy_to_fair() {
             assert!((p - 0.05).abs() < 1e-15, "not fair: {p}");
         }
     }
-    let mut greedy = Sampler::new(0.0, 0, 1.0).unwrap();
+    let mut greedy = Sampler::greedy();
     let ties = [1.0f32, 2.0, 2.0, 2.0];
     assert_eq!(greedy.sample(&ties, &mut rng).unwrap(), 1);
 }
@@ -460,7 +460,7 @@ fn greedy_is_the_largest_logit_of_the_whole_pass() {
         let m = model(kv);
         let p = m.init::<f64>(3);
         let mut text = tokens(1, 4);
-        let greedy = Sampler::new(0.0, 0, 1.0).unwrap();
+        let greedy = Sampler::greedy();
         let (got, _) = written(&m, &p, &text, 30, greedy, 0);
         for (i, token) in got.into_iter().enumerate() {
             let z = full(&m, &p, &text);

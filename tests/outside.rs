@@ -345,7 +345,7 @@ fn trains_saves_resumes_and_generates() {
     assert_eq!(had, whole.params[whole.model.blocks[0].moe.router.had]);
     // It writes.
     let mut d = Decoder::new(&whole.model);
-    let mut sampler = Sampler::new(0.0, 0, 1.0).unwrap();
+    let mut sampler = Sampler::greedy();
     let (mut rng, mut said) = (Rng::new(0, 0), vec![]);
     let p = &whole.params;
     let take = |token| {

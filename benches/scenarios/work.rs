@@ -230,7 +230,7 @@ impl Decode {
         Self {
             decoder: Decoder::new(model),
             p: model.init(SEED),
-            sampler: Sampler::new(0.0, 0, 1.0).unwrap(),
+            sampler: Sampler::greedy(),
             rng: Rng::new(SEED, 0),
             len: s.shape.time,
             last: vec![0.0; s.config.vocab],

@@ -164,18 +164,30 @@ pub struct Sampler {
     order: Vec<usize>,
 }
 impl Sampler {
-    /// A temperature of 0 takes the largest logit, and of equals the lowest
-    /// index; `top_k` of 0, or of the vocabulary or more, is off, and so is
-    /// `top_p` of 1.
+    /// Takes the largest logit, and of equals the lowest index: a temperature
+    /// of 0.
+    ///
+    /// ```
+    /// use moe_by_hand::{generate::Sampler, rng::Rng};
+    /// let mut sampler = Sampler::greedy();
+    /// let token = sampler.sample(&[1.0, 3.0, 3.0], &mut Rng::new(0, 0));
+    /// assert_eq!(token.unwrap(), 1);
+    /// ```
+    pub fn greedy() -> Self {
+        let (p, order) = (vec![], vec![]);
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, p, order }
+    }
+    /// A temperature of 0 is that of [`Sampler::greedy`]; `top_k` of 0, or of
+    /// the vocabulary or more, is off, and so is `top_p` of 1.
     ///
     /// # Errors
     /// If the temperature is below 0 or not finite, or `top_p` not in (0, 1].
     ///
     /// ```
     /// use moe_by_hand::{generate::Sampler, rng::Rng};
-    /// let mut sampler = Sampler::new(0.0, 0, 1.0).unwrap();
+    /// let mut sampler = Sampler::new(1.0, 2, 1.0).unwrap(); // the two largest
     /// let token = sampler.sample(&[1.0, 3.0, 3.0], &mut Rng::new(0, 0));
-    /// assert_eq!(token.unwrap(), 1);
+    /// assert!(token.unwrap() > 0);
     /// assert!(Sampler::new(-1.0, 0, 1.0).is_err());
     /// assert!(Sampler::new(1.0, 0, 0.0).is_err());
     /// ```
