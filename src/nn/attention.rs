@@ -119,12 +119,10 @@ pub fn attention_backward<T: Real>(
 ) {
     let AttentionGrads { mut dq, mut dk, mut dv, ds } = to;
     let (s, d, n) = (k.rows, k.cols, q.rows);
-    for x in [dq.read(), dmix, q] {
-        assert_eq!([x.rows, x.cols], [n, d], "attention_backward: queries");
-    }
-    for x in [dk.read(), dv.read(), v] {
-        assert_eq!([x.rows, x.cols], [s, d], "attention_backward: keys");
-    }
+    let shapes = [dq.read(), dmix, q, dk.read(), dv.read(), v];
+    let shapes = shapes.map(|x| [x.rows, x.cols]);
+    assert_eq!(shapes[..3], [[n, d]; 3], "attention_backward: dq, dmix, q");
+    assert_eq!(shapes[3..], [[s, d]; 3], "attention_backward: dk, dv, v");
     let lens = [ds.len(), prob.len()];
     assert_eq!(lens, [n * s; 2], "attention_backward: ds, prob");
     for Block { from, to, seen, .. } in blocks(n, s, g) {
