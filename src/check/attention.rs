@@ -120,7 +120,7 @@ impl Function for Grouped {
 /// What is measured of each of the sizes.
 fn each(f: impl Fn(&Grouped) -> Report) -> Report {
     let [a, b, c] = GROUPED.each_ref().map(f);
-    a.and(b.of("with a cache")).and(c.of("of two blocks"))
+    a.and(b.of("with a cache")).and(c.of("two blocks"))
 }
 fn causal_mask() -> Report {
     each(|h| {
