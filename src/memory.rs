@@ -53,9 +53,10 @@ pub fn table(c: &Config) -> u64 {
 /// length: 2·(active parameters of linear maps) + 4·L·H·d·T.
 ///
 /// A product with a weight is one multiplication and one addition. Scores and
-/// mixing count with the whole T × T square, as is customary. The causal mask
-/// needs half of it, and the kernel computes a little more than that half.
-/// Source: Kaplan et al. 2020, table 1.
+/// mixing count with the whole T × T square, as is customary. With a causal
+/// mask about half of it would do, and the kernel computes the share
+/// (T + 32)/(2T) of it, for T a multiple of 32. Source: Kaplan et al. 2020,
+/// table 1.
 ///
 /// ```
 /// use moe_by_hand::{config::Config, memory::flops_forward};

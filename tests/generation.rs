@@ -417,7 +417,7 @@ fn a_step_costs_its_length_and_the_whole_pass_the_square() {
     };
     let [f32, f64, f96, f128] = [32, 64, 96, 128].map(whole);
     // a + b·T + c·T²: equal second differences, 2c·32². Attention works on 32
-    // positions at a time, which see (T + 32)/2 keys in the mean.
+    // positions at a time, which see (T + 32)/2 keys on average.
     let second = f96 - 2 * f64 + f32;
     assert_eq!(f128 - 2 * f96 + f64, second, "{f32} {f64} {f96} {f128}");
     let square = 32 * 32 * least;

@@ -535,8 +535,8 @@ proptest! {
         }
     }
 
-    /// The products that a block leaves out, those with later keys, are with
-    /// zeros: what is left has the bits of products with all keys.
+    /// What a block leaves out are scores that the mask discards, and products
+    /// with zeros: the results have the bits of products with all keys.
     #[test]
     fn blocks_of_attention_change_no_bit(t in 1..100usize, cached in 0..9usize,
         g in 1..4usize, d in 1..40usize, seed: u64) {

@@ -164,8 +164,8 @@ pub struct Sampler {
     order: Vec<usize>,
 }
 impl Sampler {
-    /// Takes the largest logit, and of equals the lowest index: a temperature
-    /// of 0.
+    /// Always takes the largest logit, and among equal ones that of the lowest
+    /// index, as a temperature of 0 does.
     ///
     /// ```
     /// use moe_by_hand::{generate::Sampler, rng::Rng};
@@ -177,7 +177,7 @@ impl Sampler {
         let (p, order) = (vec![], vec![]);
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, p, order }
     }
-    /// A temperature of 0 is that of [`Sampler::greedy`]; `top_k` of 0, or of
+    /// A temperature of 0 samples as [`Sampler::greedy`] does; `top_k` of 0, or of
     /// the vocabulary or more, is off, and so is `top_p` of 1.
     ///
     /// # Errors

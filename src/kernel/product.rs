@@ -374,7 +374,8 @@ fn tiles<S: Simd, const N: usize, const FULL: bool>(
     }
 }
 /// The tile of the M rows from row i on; returns M. The first of a column of
-/// tiles asks for what the next column of tiles needs, each for rows.
+/// tiles asks for what the next column of tiles needs. With [`Ahead::Rows`]
+/// every tile asks.
 #[inline(always)]
 fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
     i: usize, s: S, c: MatMut<f32>, op: Op, a: Mat<f32>, b: Mat<f32>,
@@ -389,6 +390,7 @@ fn tile_at<S: Simd, const M: usize, const N: usize, const FULL: bool>(
             let ahead = Ahead::Columns(at);
             tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);
         }
+        // fewer rows than 4 are for `few_rows`
         Ahead::Turned { x, rs, at } if wide && first && M >= 4 => {
             let ahead = Ahead::Turned { x, rs, at };
             tile::<S, M, N, FULL, false>(s, c, op, a, b, keep, ahead);

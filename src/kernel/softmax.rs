@@ -139,8 +139,8 @@ pub fn causal_softmax_forward<T: Real>(
     let queries = z.len() / keys / group;
     let whole = queries * keys * group;
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
-    let end = first + queries;
-    assert!(end <= keys, "causal_softmax: position {end} of {keys} keys");
+    let fits = queries <= keys && first <= keys - queries;
+    assert!(fits, "causal_softmax: {queries} from {first} on {keys} keys");
     if T::STORED {
         for (row, z) in z.chunks_exact_mut(keys).enumerate() {
             // alone, a row is the last query of the keys that it sees

@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
 /// query, O = P·V. The g heads of one position are neighboring rows. There
 /// may be s − t keys before the first query: the cache of a decoder. Products
-/// are made for blocks of positions, without the keys that all of a block may
-/// not see. Source: Vaswani et al. 2017, eq. 1.
+/// are made for blocks of positions, without the keys that no query of the
+/// block sees. Source: Vaswani et al. 2017, eq. 1.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -73,9 +73,11 @@ struct Block {
 #[track_caller]
 fn blocks(n: usize, s: usize, g: usize) -> impl Iterator<Item = Block> {
     const POSITIONS: usize = 32;
+    let whole = g > 0 && n.is_multiple_of(g) && n / g <= s;
+    assert!(whole, "attention: {n} rows, {g} heads in a group, {s} keys");
     let t = n / g;
-    assert!(t * g == n && t <= s, "attention: {n} rows, {g} heads, {s} keys");
     let earlier = s - t;
+    // One block even without queries: it sets the gradients of the keys to 0.
     (0..t.max(1)).step_by(POSITIONS).map(move |i| {
         let end = t.min(i + POSITIONS);
         let new = if i == 0 { 0 } else { earlier + i };

@@ -528,7 +528,7 @@ pub(crate) fn cache_work() -> Csv {
         &format!(
             "Two panels over the number of tokens from 1 to 64. Above, the \
              products for one more token: with the cache a nearly flat line \
-             that ends at {:.0}, without it a parabola that ends at {:.0}. \
+             that ends at {:.0}, without it a steep curve that ends at {:.0}. \
              Beneath, all products so far: {:.1} million with the cache, {:.1} \
              million without.",
             steps[63],

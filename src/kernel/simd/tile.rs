@@ -26,14 +26,14 @@ pub(crate) const fn sums<S: Simd>() -> usize {
 }
 
 /// What a tile asks for while it computes, so that it is near when it is read.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Ahead<'a> {
     /// Nothing: all of it is near.
     Nothing,
     /// With each row of B the numbers that lie so far behind it.
     Columns(usize),
-    /// What the next B is copied from, where B is laid out anew: a matrix x
-    /// whose rows, the columns of B, are `rs` apart, from `at` on.
+    /// Where B is copied: what its next part is copied from. It begins at
+    /// x[at]; its rows, the columns of B, are `rs` apart.
     Turned { x: &'a [f32], rs: usize, at: usize },
     /// The rows of A below its own, as many as it has.
     Rows,
@@ -96,8 +96,9 @@ pub(crate) fn tile<
                 sum[i][j] = load(c.data, i * c.rs, j);
             }
         }
-    } else if N * S::W >= 4 * LINE {
-        // The rows below: so many lines at once that the stores would wait.
+    } else if M > 1 && N * S::W >= 4 * LINE {
+        // The lines of C that the tile below will store to: so many at once
+        // that its stores would wait for them.
         for i in M..2 * M {
             for j in (0..N).step_by(LINE / S::W) {
                 let at = i.wrapping_mul(c.rs).wrapping_add(j * S::W);
@@ -105,7 +106,7 @@ pub(crate) fn tile<
             }
         }
     }
-    let (rows, mut from) = (ahead == Ahead::Rows, 0);
+    let (rows, mut from) = (matches!(ahead, Ahead::Rows), 0);
     while from < deep {
         let to = if rows { deep.min(from + LINE) } else { deep };
         if rows {
@@ -123,7 +124,7 @@ pub(crate) fn tile<
                 }
             }
             if let Ahead::Turned { x, rs, at } = ahead {
-                // one line of each row while k runs over a line
+                // while k runs over the terms of one line, one line of each row
                 for j in 0..N * S::W / LINE {
                     let row = (j * LINE + k % LINE).wrapping_mul(rs);
                     let at = at.wrapping_add(k - k % LINE);
@@ -169,8 +170,8 @@ pub(crate) fn tile<
 /// Tiles of M rows of N vectors side by side, where the columns of B are
 /// contiguous and not its rows. c: [M, n], a: [M, k], b: [k, n]; n is a multiple
 /// of N·W and k of 4. Each element is the same chain of sums as in [`tile`].
-/// Where B is far away, but for one row, which waits for its own sums, a tile
-/// asks for the columns of the next one.
+/// If B is far away, a tile asks for the columns of the next tile. One row
+/// alone does not.
 ///
 /// # Panics
 /// If the shapes do not fit, or if a matrix ends outside of its slice.
