@@ -1,24 +1,36 @@
 //! KaTeX typesets the formulas that `formula` marked. A book has thousands, and
 //! most of them are as they were at the last build: what was made of them is
 //! kept.
+//!
+//! A formula says the same twice, in MathML and in a picture of many small
+//! boxes. The pictures come into the pages when these are done: so mdBook has
+//! not to go through them, and its search finds each formula once.
 
 use crate::formula::{AT, DISPLAY, FROM, INLINE, TO};
-use crate::text::{PICTURE, escape, hex};
+use crate::text::{escape, hex};
 use anyhow::{Context, Result, ensure};
 use katex::{Opts, OutputType};
 use mdbook_preprocessor::PreprocessorContext;
 use mdbook_preprocessor::book::Book;
 use regex::{Captures, Regex};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::thread;
 
-/// What became of a formula, by its key: HTML, or KaTeX's words on why not.
-type Made = BTreeMap<String, Result<String, String>>;
-/// HTML by key.
-type Kept = BTreeMap<String, String>;
+/// A formula in HTML.
+#[derive(Debug, Serialize, Deserialize)]
+struct Typeset {
+    /// All but the picture, whose [`place`] it has.
+    words: String,
+    picture: String,
+}
+/// What became of a formula, by its key; or KaTeX's words on why nothing did.
+type Made = BTreeMap<String, Result<Typeset, String>>;
+/// Formulas by key.
+type Kept = BTreeMap<String, Typeset>;
 
 /// Formulas that are worth a thread of their own, which has to start KaTeX.
 const MANY: usize = 64;
@@ -44,7 +56,7 @@ pub(crate) fn all(
 ) -> Result<()> {
     let marked = format!("(?s){FROM}(.*?){AT}([{INLINE}{DISPLAY}])(.*?){TO}");
     let marked = Regex::new(&marked)?;
-    let known = load(root);
+    let mut known = load(root);
     let mut new = BTreeMap::new();
     book.for_each_chapter_mut(|chapter| {
         for c in marked.captures_iter(&chapter.content) {
@@ -55,24 +67,27 @@ pub(crate) fn all(
             }
         }
     });
-    let made = make(new.into_iter().collect());
-    let (mut rejected, mut used) = (Vec::new(), Kept::new());
+    let mut wrong = BTreeMap::new();
+    for (key, made) in make(new.into_iter().collect()) {
+        match made {
+            Ok(made) => drop(known.insert(key, made)),
+            Err(why) => drop(wrong.insert(key, why)),
+        }
+    }
+    let (mut rejected, mut used) = (Vec::new(), BTreeSet::new());
     book.for_each_chapter_mut(|chapter| {
         let text = marked.replace_all(&chapter.content, |c: &Captures| {
             let (display, tex) = read(c);
             let key = key(tex, display);
-            let html = match (known.get(&key), made.get(&key)) {
-                (Some(html), _) | (None, Some(Ok(html))) => html,
-                (None, Some(Err(why))) => {
-                    rejected.push(format!("{}: {why}", &c[1]));
-                    let tex = seal(&escape(tex));
-                    return format!("<span class=\"problem\">{tex}</span>");
-                }
-                (None, None) => return String::new(), // all were made
-            };
-            let shown = mark_picture(&whole(html));
-            used.insert(key, html.clone());
-            shown
+            if let Some(why) = wrong.get(&key) {
+                rejected.push(format!("{}: {why}", &c[1]));
+                let tex = seal(&escape(tex));
+                return format!("<span class=\"problem\">{tex}</span>");
+            }
+            // All were made.
+            let html = known.get(&key).map(|made| made.words.clone());
+            used.insert(key);
+            html.unwrap_or_default()
         });
         chapter.content = text.into_owned();
     });
@@ -80,7 +95,8 @@ pub(crate) fn all(
     rejected.sort();
     rejected.dedup();
     faults.extend(rejected);
-    keep(root, &used)
+    known.retain(|key, _| used.contains(key));
+    keep(root, &known)
 }
 
 /// Whether a marked formula is a display, and its TeX.
@@ -106,7 +122,7 @@ fn make(formulas: Vec<(String, (String, bool))>) -> Made {
         let parts = formulas.chunks(each).map(|part| {
             scope.spawn(|| {
                 let made = part.iter().map(|(key, (tex, display))| {
-                    (key.clone(), one(tex, *display))
+                    (key.clone(), one(key, tex, *display))
                 });
                 made.collect::<Vec<_>>()
             })
@@ -119,8 +135,8 @@ fn make(formulas: Vec<(String, (String, bool))>) -> Made {
     })
 }
 
-/// The HTML of a formula, or KaTeX's words on why there is none.
-fn one(tex: &str, display: bool) -> Result<String, String> {
+/// A formula in HTML, or KaTeX's words on why there is none.
+fn one(key: &str, tex: &str, display: bool) -> Result<Typeset, String> {
     let opts = Opts::builder()
         .display_mode(display)
         .output_type(OutputType::HtmlAndMathml)
@@ -135,7 +151,45 @@ fn one(tex: &str, display: bool) -> Result<String, String> {
         }
         _ => html,
     };
-    Ok(seal(&html))
+    let begin = "<span class=\"katex-html\"";
+    let picture = html.find(begin).unwrap_or(html.len());
+    let (words, picture) = html.split_at(picture);
+    let picture = picture.replace('\n', " ");
+    // The elements that hold both end behind the picture.
+    let ends = "</span>".repeat(if display { 2 } else { 1 });
+    let picture = picture.strip_suffix(&ends).ok_or("not KaTeX's HTML")?;
+    let words = format!("{}{}{ends}", seal(words), place(key));
+    Ok(Typeset { words: whole(&words, picture), picture: picture.to_string() })
+}
+
+/// Where the picture of a formula will be.
+fn place(key: &str) -> String {
+    format!("{PLACE}{key}{PLACE_END}")
+}
+const PLACE: &str = "<span data-picture=\"";
+const PLACE_END: &str = "\"></span>";
+
+/// Puts the pictures of formulas into pages.
+pub(crate) struct Pictures(Kept);
+
+impl Pictures {
+    /// Those of the project at `root`, whose chapters were typeset.
+    pub(crate) fn load(root: &Path) -> Pictures {
+        Pictures(load(root))
+    }
+
+    /// The page with each picture in its place.
+    pub(crate) fn put_into(&self, page: &str) -> Result<String> {
+        let mut parts = page.split(PLACE);
+        let mut out = parts.next().unwrap_or_default().to_string();
+        for part in parts {
+            let (key, after) = part.split_once(PLACE_END).unwrap_or_default();
+            let made = self.0.get(key).context("a formula was not typeset")?;
+            out += &made.picture;
+            out += after;
+        }
+        Ok(out)
+    }
 }
 
 /// KaTeX's own words, out of the quotes of the script engine.
@@ -161,39 +215,23 @@ fn seal(html: &str) -> String {
     sealed
 }
 
-/// A formula of so many letters is not parted at the end of a line.
+/// A formula of so many letters is not parted at the end of a line; as written
+/// in HTML, where an operator has five.
 const SHORT: usize = 24;
 
 /// Marks a formula that is to stay in one piece.
-fn whole(html: &str) -> String {
-    let begin = "<span class=\"katex\">";
-    let picture = html.split_once("<span class=\"katex-html\"");
-    let (mut letters, mut inside) = (0, true);
-    for c in picture.map_or("", |(_, p)| p).chars() {
-        match c {
-            '<' => inside = true,
-            '>' => inside = false,
-            // An entity counts once, by its `;`.
-            '&' | '#' | '0'..='9' | '\u{200b}' if inside => {}
-            _ => letters += usize::from(!inside),
-        }
+fn whole(words: &str, picture: &str) -> String {
+    let (mut letters, mut inside) = (0, false);
+    for c in seal(picture).chars() {
+        inside = (inside || c == '<') && c != '>';
+        letters += usize::from(!inside && c != '>');
     }
-    match html.strip_prefix(begin) {
+    let begin = "<span class=\"katex\">";
+    match words.strip_prefix(begin) {
         Some(rest) if letters <= SHORT => {
             format!("<span class=\"katex whole\">{rest}")
         }
-        _ => html.to_string(),
-    }
-}
-
-/// Marks what the search shall not find: see [`PICTURE`].
-fn mark_picture(html: &str) -> String {
-    match html.split_once("<span class=\"katex-html\"") {
-        Some((words, picture)) => {
-            let class = "<span class=\"katex-html\"";
-            format!("{words}{PICTURE}{class}{picture}{PICTURE}")
-        }
-        None => html.to_string(),
+        _ => words.to_string(),
     }
 }
 
@@ -222,9 +260,9 @@ mod tests {
     #[test]
     fn fractions_in_fractions_are_typeset() {
         let (open, close) = ("\\frac{1}{1+\\sqrt{".repeat(6), "}}".repeat(6));
-        let made = one(&format!("{open}x{close}"), true);
+        let made = one("", &format!("{open}x{close}"), true);
         assert!(made.is_ok(), "{made:?}");
-        let why = one("\\lvret x", false).expect_err("no such command");
+        let why = one("", "\\lvret x", false).expect_err("no such command");
         assert!(why.contains("\\lvret"), "{why}");
     }
 }
