@@ -4,19 +4,21 @@
 //!
 //! A renderer of its own, so that plain `mdbook` makes them too. It comes when
 //! the book's pages are written, and puts into these what mdBook need not see:
-//! the pictures of formulas, and where lines end within names in tables.
+//! the formulas, and where lines end within names in tables.
 
 use crate::chapters::{Chapter, chapters, homes_of, numbered};
 use crate::ends;
 use crate::paint::{self, Kind};
 use crate::text::{escape, html};
-use crate::typeset::Pictures;
+use crate::typeset::Formulas;
 use anyhow::{Context, Result};
 use mdbook_renderer::{RenderContext, Renderer};
 use registry::{Source, Sources};
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 /// Writes a page for each file of `src/` and `tests/`, and finishes the others.
 pub struct SourcePages;
@@ -30,8 +32,14 @@ impl Renderer for SourcePages {
         let root = ctx.root.parent().context("the book lies at no project")?;
         let built = ctx.destination.parent().context("no build folder")?;
         let html = built.join("html");
-        finish(root, &html)?;
-        write(root, &html.join("source"))?;
+        let folder = html.join("source");
+        let (written, finished) = thread::scope(|scope| {
+            let written = scope.spawn(|| write(root, &folder));
+            let finished = finish(root, &html);
+            (written.join(), finished)
+        });
+        written.unwrap_or_else(|panic| resume_unwind(panic))?;
+        finished?;
         // mdBook gives every renderer a folder; this one needs none.
         let _ = fs::remove_dir(&ctx.destination);
         Ok(())
@@ -40,11 +48,11 @@ impl Renderer for SourcePages {
 
 /// Completes the pages that mdBook wrote.
 fn finish(root: &Path, html: &Path) -> Result<()> {
-    let pictures = Pictures::load(root);
+    let formulas = Formulas::load(root);
     for entry in fs::read_dir(html)? {
         let page = entry?.path();
         if page.extension().is_some_and(|e| e == "html") {
-            let text = pictures.put_into(&fs::read_to_string(&page)?)?;
+            let text = formulas.put_into(&fs::read_to_string(&page)?)?;
             fs::write(page, ends::mark(&text)?)?;
         }
     }

@@ -2,9 +2,9 @@
 //! most of them are as they were at the last build: what was made of them is
 //! kept.
 //!
-//! A formula says the same twice, in MathML and in a picture of many small
-//! boxes. The pictures come into the pages when these are done: so mdBook has
-//! not to go through them, and its search finds each formula once.
+//! The formulas come into the pages when these are done: KaTeX makes hundreds
+//! of elements of one, MathML and a picture, and mdBook would go through them
+//! all. It gets the words, for its search.
 
 use crate::formula::{AT, DISPLAY, FROM, INLINE, TO};
 use crate::text::{escape, hex};
@@ -20,12 +20,12 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-/// A formula in HTML.
+/// A formula that KaTeX typeset.
 #[derive(Debug, Serialize, Deserialize)]
 struct Typeset {
-    /// All but the picture, whose [`place`] it has.
+    html: String,
+    /// What the search finds, which Markdown leaves as it is.
     words: String,
-    picture: String,
 }
 /// What became of a formula, by its key; or KaTeX's words on why nothing did.
 type Made = BTreeMap<String, Result<Typeset, String>>;
@@ -49,8 +49,8 @@ pub(crate) fn has_its_stylesheet(ctx: &PreprocessorContext) -> Result<()> {
     Ok(())
 }
 
-/// Puts the HTML of each marked formula in its place, in which Markdown has
-/// nothing to act on. What KaTeX rejects goes to `faults`.
+/// Typesets each marked formula and puts its words in its place. What KaTeX
+/// rejects goes to `faults`.
 pub(crate) fn all(
     root: &Path, book: &mut Book, faults: &mut Vec<String>,
 ) -> Result<()> {
@@ -67,7 +67,8 @@ pub(crate) fn all(
             }
         }
     });
-    let mut wrong = BTreeMap::new();
+    let (before, mut wrong) = (known.len(), BTreeMap::new());
+    let is_new = !new.is_empty();
     for (key, made) in make(new.into_iter().collect()) {
         match made {
             Ok(made) => drop(known.insert(key, made)),
@@ -84,10 +85,10 @@ pub(crate) fn all(
                 let tex = seal(&escape(tex));
                 return format!("<span class=\"problem\">{tex}</span>");
             }
-            // All were made.
-            let html = known.get(&key).map(|made| made.words.clone());
+            let words = known.get(&key).map_or("", |made| &made.words);
+            let words = format!("{PLACE}{key}{BEGIN}{words}{END}");
             used.insert(key);
-            html.unwrap_or_default()
+            words
         });
         chapter.content = text.into_owned();
     });
@@ -96,7 +97,10 @@ pub(crate) fn all(
     rejected.dedup();
     faults.extend(rejected);
     known.retain(|key, _| used.contains(key));
-    keep(root, &known)
+    match is_new || known.len() < before {
+        true => keep(root, &known),
+        false => Ok(()),
+    }
 }
 
 /// Whether a marked formula is a display, and its TeX.
@@ -122,7 +126,7 @@ fn make(formulas: Vec<(String, (String, bool))>) -> Made {
         let parts = formulas.chunks(each).map(|part| {
             scope.spawn(|| {
                 let made = part.iter().map(|(key, (tex, display))| {
-                    (key.clone(), one(key, tex, *display))
+                    (key.clone(), one(tex, *display))
                 });
                 made.collect::<Vec<_>>()
             })
@@ -136,7 +140,7 @@ fn make(formulas: Vec<(String, (String, bool))>) -> Made {
 }
 
 /// A formula in HTML, or KaTeX's words on why there is none.
-fn one(key: &str, tex: &str, display: bool) -> Result<Typeset, String> {
+fn one(tex: &str, display: bool) -> Result<Typeset, String> {
     let opts = Opts::builder()
         .display_mode(display)
         .output_type(OutputType::HtmlAndMathml)
@@ -144,6 +148,7 @@ fn one(key: &str, tex: &str, display: bool) -> Result<Typeset, String> {
         .map_err(|e| e.to_string())?;
     let html = katex::render_with_opts(tex, opts)
         .map_err(|e| format!("{}; correct the formula", message(&e)))?;
+    let html = html.replace('\n', " ");
     // MathML repeats the TeX, for programs that do not read formulas.
     let html = match (html.find("<annotation "), html.find("</annotation>")) {
         (Some(from), Some(to)) => {
@@ -151,41 +156,49 @@ fn one(key: &str, tex: &str, display: bool) -> Result<Typeset, String> {
         }
         _ => html,
     };
-    let begin = "<span class=\"katex-html\"";
-    let picture = html.find(begin).unwrap_or(html.len());
-    let (words, picture) = html.split_at(picture);
-    let picture = picture.replace('\n', " ");
-    // The elements that hold both end behind the picture.
-    let ends = "</span>".repeat(if display { 2 } else { 1 });
-    let picture = picture.strip_suffix(&ends).ok_or("not KaTeX's HTML")?;
-    let words = format!("{}{}{ends}", seal(words), place(key));
-    Ok(Typeset { words: whole(&words, picture), picture: picture.to_string() })
+    let (mathml, picture) = html
+        .split_once("<span class=\"katex-html\"")
+        .ok_or("KaTeX has drawn no picture")?;
+    Ok(Typeset { words: words(mathml), html: whole(&html, picture) })
 }
 
-/// Where the picture of a formula will be.
-fn place(key: &str) -> String {
-    format!("{PLACE}{key}{PLACE_END}")
+/// The words of some HTML, as mdBook's search takes them: each element begins
+/// one.
+fn words(html: &str) -> String {
+    let mut words = String::new();
+    for part in html.split('<').skip(1) {
+        let (tag, text) = part.split_once('>').unwrap_or_default();
+        if !tag.starts_with('/') {
+            words.push(' ');
+        }
+        words += text;
+    }
+    seal(&words) + " "
 }
-const PLACE: &str = "<span data-picture=\"";
-const PLACE_END: &str = "\"></span>";
 
-/// Puts the pictures of formulas into pages.
-pub(crate) struct Pictures(Kept);
+// What stands in the pages for a formula: PLACE key BEGIN words END.
+const PLACE: &str = "<span data-formula=\"";
+const BEGIN: &str = "\">";
+const END: &str = "</span>";
 
-impl Pictures {
+/// Puts the formulas into pages.
+pub(crate) struct Formulas(Kept);
+
+impl Formulas {
     /// Those of the project at `root`, whose chapters were typeset.
-    pub(crate) fn load(root: &Path) -> Pictures {
-        Pictures(load(root))
+    pub(crate) fn load(root: &Path) -> Formulas {
+        Formulas(load(root))
     }
 
-    /// The page with each picture in its place.
+    /// The page with each formula in its place.
     pub(crate) fn put_into(&self, page: &str) -> Result<String> {
         let mut parts = page.split(PLACE);
         let mut out = parts.next().unwrap_or_default().to_string();
         for part in parts {
-            let (key, after) = part.split_once(PLACE_END).unwrap_or_default();
+            let (key, rest) = part.split_once(BEGIN).unwrap_or_default();
+            let (_, after) = rest.split_once(END).unwrap_or_default();
             let made = self.0.get(key).context("a formula was not typeset")?;
-            out += &made.picture;
+            out += &made.html;
             out += after;
         }
         Ok(out)
@@ -216,22 +229,22 @@ fn seal(html: &str) -> String {
 }
 
 /// A formula of so many letters is not parted at the end of a line; as written
-/// in HTML, where an operator has five.
+/// in Markdown, where an operator has five.
 const SHORT: usize = 24;
 
 /// Marks a formula that is to stay in one piece.
-fn whole(words: &str, picture: &str) -> String {
-    let (mut letters, mut inside) = (0, false);
+fn whole(html: &str, picture: &str) -> String {
+    let (mut letters, mut inside) = (0, true);
     for c in seal(picture).chars() {
         inside = (inside || c == '<') && c != '>';
         letters += usize::from(!inside && c != '>');
     }
     let begin = "<span class=\"katex\">";
-    match words.strip_prefix(begin) {
+    match html.strip_prefix(begin) {
         Some(rest) if letters <= SHORT => {
             format!("<span class=\"katex whole\">{rest}")
         }
-        _ => words.to_string(),
+        _ => html.to_string(),
     }
 }
 
@@ -260,9 +273,9 @@ mod tests {
     #[test]
     fn fractions_in_fractions_are_typeset() {
         let (open, close) = ("\\frac{1}{1+\\sqrt{".repeat(6), "}}".repeat(6));
-        let made = one("", &format!("{open}x{close}"), true);
+        let made = one(&format!("{open}x{close}"), true);
         assert!(made.is_ok(), "{made:?}");
-        let why = one("", "\\lvret x", false).expect_err("no such command");
+        let why = one("\\lvret x", false).expect_err("no such command");
         assert!(why.contains("\\lvret"), "{why}");
     }
 }

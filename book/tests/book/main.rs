@@ -340,7 +340,7 @@ fn the_search_finds_each_formula_once() -> Result<()> {
         let is_index = name.starts_with("searchindex");
         if is_index || name.ends_with(".html") {
             let text = fs::read_to_string(&path)?;
-            assert!(!text.contains("data-picture"), "{name}");
+            assert!(!text.contains("data-formula"), "{name}");
             indexes += usize::from(is_index && name.ends_with(".js"));
             // A formula, and at once what follows it.
             let once = "a row\\'s length, ∥ x ∥ , for $5.";
