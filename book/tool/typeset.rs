@@ -9,14 +9,15 @@
 use crate::formula::{AT, DISPLAY, FROM, INLINE, TO};
 use crate::text::{escape, hex};
 use anyhow::{Context, Result, ensure};
-use katex::{Opts, OutputType};
 use mdbook_preprocessor::PreprocessorContext;
 use mdbook_preprocessor::book::Book;
+use quick_js::{Context as Engine, ExecutionError, JsValue};
 use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 
@@ -32,6 +33,14 @@ type Made = BTreeMap<String, Result<Typeset, String>>;
 /// Formulas by key.
 type Kept = BTreeMap<String, Typeset>;
 
+/// KaTeX as it was released.
+const KATEX: &str = include_str!("katex/katex.min.js");
+const VERSION: &str = "0.16.4";
+/// What we call of it.
+const TYPESET: &str = "function typeset(tex, displayMode) {
+    return katex.renderToString(tex, { displayMode, output: 'htmlAndMathml' })
+}";
+
 /// Formulas that are worth a thread of their own, which has to start KaTeX.
 const MANY: usize = 64;
 
@@ -40,10 +49,9 @@ pub(crate) fn has_its_stylesheet(ctx: &PreprocessorContext) -> Result<()> {
     let file = "katex/katex.min.css";
     let path = ctx.root.join(&ctx.config.book.src).join(file);
     let css = fs::read_to_string(path).context(file)?;
-    let version = katex::KATEX_VERSION.trim();
     ensure!(
-        css.contains(&format!("\"{version}\"")),
-        "{file} is not of KaTeX {version}, which typesets; take that of its \
+        css.contains(&format!("\"{VERSION}\"")),
+        "{file} is not of KaTeX {VERSION}, which typesets; take that of its \
          release"
     );
     Ok(())
@@ -69,7 +77,7 @@ pub(crate) fn all(
     });
     let (before, mut wrong) = (known.len(), BTreeMap::new());
     let is_new = !new.is_empty();
-    for (key, made) in make(new.into_iter().collect()) {
+    for (key, made) in make(new.into_iter().collect())? {
         match made {
             Ok(made) => drop(known.insert(key, made)),
             Err(why) => drop(wrong.insert(key, why)),
@@ -111,42 +119,50 @@ fn read<'a>(c: &Captures<'a>) -> (bool, &'a str) {
 
 /// The key of a formula: it depends on all that its HTML depends on.
 fn key(tex: &str, display: bool) -> String {
-    let version = katex::KATEX_VERSION.trim();
     let tool = env!("CARGO_PKG_VERSION");
-    let hash = Sha256::digest(format!("{version} {tool} {display} {tex}"));
+    let hash = Sha256::digest(format!("{VERSION} {tool} {display} {tex}"));
     hex(&hash[..16])
 }
 
 /// Typesets formulas on all processors.
-fn make(formulas: Vec<(String, (String, bool))>) -> Made {
+fn make(formulas: Vec<(String, (String, bool))>) -> Result<Made> {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let threads = formulas.len().div_ceil(MANY).clamp(1, most);
     let each = formulas.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
         let parts = formulas.chunks(each).map(|part| {
-            scope.spawn(|| {
+            scope.spawn(|| -> Result<Vec<_>> {
+                let katex = katex()?;
                 let made = part.iter().map(|(key, (tex, display))| {
-                    (key.clone(), one(tex, *display))
+                    (key.clone(), one(&katex, tex, *display))
                 });
-                made.collect::<Vec<_>>()
+                Ok(made.collect())
             })
         });
         let parts: Vec<_> = parts.collect();
-        parts
-            .into_iter()
-            .flat_map(|part| part.join().unwrap_or_default())
-            .collect()
+        let mut made = Made::new();
+        for part in parts {
+            let part = part.join().unwrap_or_else(|e| resume_unwind(e));
+            made.extend(part?);
+        }
+        Ok(made)
     })
 }
 
+/// KaTeX, ready to typeset.
+fn katex() -> Result<Engine> {
+    let engine = Engine::new()?;
+    engine.eval(KATEX)?;
+    engine.eval(TYPESET)?;
+    Ok(engine)
+}
+
 /// A formula in HTML, or KaTeX's words on why there is none.
-fn one(tex: &str, display: bool) -> Result<Typeset, String> {
-    let opts = Opts::builder()
-        .display_mode(display)
-        .output_type(OutputType::HtmlAndMathml)
-        .build()
-        .map_err(|e| e.to_string())?;
-    let html = katex::render_with_opts(tex, opts)
+fn one(katex: &Engine, tex: &str, display: bool) -> Result<Typeset, String> {
+    let (tex, display) = (JsValue::String(tex.into()), display.into());
+    let html = katex
+        .call_function("typeset", [tex, display])
+        .map(|html| html.into_string().unwrap_or_default())
         .map_err(|e| format!("{}; correct the formula", message(&e)))?;
     let html = html.replace('\n', " ");
     // MathML repeats the TeX, for programs that do not read formulas.
@@ -206,7 +222,7 @@ impl Formulas {
 }
 
 /// KaTeX's own words, out of the quotes of the script engine.
-fn message(error: &katex::Error) -> String {
+fn message(error: &ExecutionError) -> String {
     let text =
         error.to_string().replace(r"\\", r"\").replace(r"\u{332}", "\u{332}");
     let start = text.find("KaTeX parse error").unwrap_or(0);
@@ -266,16 +282,17 @@ fn keep(root: &Path, used: &Kept) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::one;
+    use super::{katex, one};
 
     /// KaTeX's engine has a stack of its own, and how much of it a call takes
     /// depends on how it was compiled.
     #[test]
     fn fractions_in_fractions_are_typeset() {
         let (open, close) = ("\\frac{1}{1+\\sqrt{".repeat(6), "}}".repeat(6));
-        let made = one(&format!("{open}x{close}"), true);
+        let katex = katex().expect("KaTeX starts");
+        let made = one(&katex, &format!("{open}x{close}"), true);
         assert!(made.is_ok(), "{made:?}");
-        let why = one("\\lvret x", false).expect_err("no such command");
+        let why = one(&katex, "\\lvret x", false).expect_err("no such command");
         assert!(why.contains("\\lvret"), "{why}");
     }
 }
