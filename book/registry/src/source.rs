@@ -117,7 +117,7 @@ pub struct Mark {
 static PARSED: Mutex<BTreeMap<String, Source>> = Mutex::new(BTreeMap::new());
 
 impl Sources {
-    /// Parses every file under `src/` and `tests/`.
+    /// Parses every file under `src/` and `tests/`, on all processors.
     pub fn load(root: &Path) -> Result<Sources, Error> {
         let mut names = files(root, "src", "rs")?;
         names.extend(files(root, "tests", "rs")?);
@@ -133,7 +133,7 @@ impl Sources {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let each = names.len().div_ceil(threads).max(1);
         let parts: Vec<Result<Vec<Source>, Error>> = thread::scope(|scope| {
-            let part = |files: &'_ [String]| files.iter().map(load).collect();
+            let part = |files: &[String]| files.iter().map(load).collect();
             let parts = names.chunks(each);
             let parts: Vec<_> =
                 parts.map(|files| scope.spawn(move || part(files))).collect();
