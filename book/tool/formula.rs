@@ -1,7 +1,7 @@
 //! Marks the formulas of a chapter: `$…$` and `$$…$$` as Markdown understands
 //! them.
 
-use crate::markdown::{Lines, code, options};
+use crate::markdown::{code, options};
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use std::ops::Range;
 
@@ -31,11 +31,18 @@ impl Written<'_> {
     /// `file:line` of these lines. Other files are included in the text that is
     /// marked, so they are looked up; lines that are not found have no number.
     fn place(&self, lines: &str) -> String {
-        let source = format!("\n{}\n", self.text);
-        let lines = format!("\n{}\n", lines.trim_end_matches('\n'));
-        match source.find(&lines) {
+        let lines = lines.trim_end_matches('\n');
+        let whole = |at: &usize| {
+            let (before, rest) = self.text.split_at(*at);
+            let after = &rest[lines.len()..];
+            (before.is_empty() || before.ends_with('\n'))
+                && (after.is_empty() || after.starts_with('\n'))
+        };
+        let mut found = self.text.match_indices(lines).map(|(at, _)| at);
+        match found.find(whole) {
             Some(at) => {
-                format!("{}:{}", self.file, Lines::of(&source).at(at))
+                let line = 1 + self.text[..at].matches('\n').count();
+                format!("{}:{line}", self.file)
             }
             None => self.file.to_string(),
         }

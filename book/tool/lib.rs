@@ -16,11 +16,10 @@
 //!    chapters, equations and sources;
 //! 8. `facts`: all that pages are made of;
 //! 9. `pages`: the generated pages: map, notation, indexes;
-//! 10. `sources`: pages of the sources, to link to; `epub`: the built pages as
-//!     an EPUB;
+//! 10. `ends`: where lines end within names in tables; `sources`: pages of the
+//!     sources, to link to; `epub`: the built pages as an EPUB;
 //! 11. `directives`: `{{#eq id}}` and its like become Markdown;
-//! 12. `ends`: where lines end within names in tables; `index`: what the search
-//!     finds; `links`: nothing leads nowhere, nothing comes from the network;
+//! 12. `links`: nothing leads nowhere, nothing comes from the network;
 //! 13. `make`: all of these in turn;
 //! 14. `http`: requests and answers; `serve`, `browser`: the book on
 //!     localhost, and in a real browser.
@@ -51,11 +50,10 @@ mod names;
 pub mod rules;
 pub mod facts;
 pub mod pages;
+mod ends;
 pub mod sources;
 pub mod epub;
 pub mod directives;
-mod ends;
-mod index;
 pub mod links;
 pub mod make;
 mod http;

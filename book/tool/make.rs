@@ -5,7 +5,7 @@ use crate::chapters::{self, Tally};
 use crate::directives::Directives;
 use crate::sources::SourcePages;
 use crate::text::all_well;
-use crate::{figures, index, links, measure, rules};
+use crate::{figures, links, measure, rules};
 use anyhow::{Context, Result};
 use mdbook_driver::MDBook;
 use registry::Sources;
@@ -128,8 +128,7 @@ fn pages(root: &Path, folder: &Path, mode: Mode) -> Result<()> {
     // These replace, in place, the commands of the same name in book.toml.
     book.with_preprocessor(Directives { draft: mode == Mode::Draft });
     book.with_renderer(SourcePages);
-    book.build()?;
-    index::finish(&folder.join("html"))
+    book.build()
 }
 
 /// Measures anew if the sources are no longer those that were measured. That

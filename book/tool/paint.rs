@@ -43,7 +43,13 @@ pub(crate) fn lines(
     let mut lines = vec![String::new()];
     let mut rest = source;
     while !rest.is_empty() {
-        let (kind, length) = part(rest);
+        let (kind, mut length) = part(rest);
+        while kind == Kind::Plain && length < rest.len() {
+            match part(&rest[length..]) {
+                (Kind::Plain, more) => length += more,
+                _ => break,
+            }
+        }
         let (now, after) = rest.split_at(length);
         rest = after;
         for (i, text) in now.split('\n').enumerate() {

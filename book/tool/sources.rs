@@ -1,20 +1,26 @@
 //! Pages of the sources: each line has an anchor, so that an equation's code
-//! and its tests are one click away, without a network.
+//! and its tests are one click away, without a network. They lie in the folder
+//! `source` of the built book.
 //!
-//! A renderer of its own, so that plain `mdbook` makes them too; they lie in
-//! the folder `source` of the built book.
+//! A renderer of its own, so that plain `mdbook` makes them too. It comes when
+//! the book's pages are written, and puts into these what mdBook need not see:
+//! the formulas, and where lines end within names in tables.
 
 use crate::chapters::{Chapter, chapters, homes_of, numbered};
+use crate::ends;
 use crate::paint::{self, Kind};
 use crate::text::{escape, html};
+use crate::typeset::Formulas;
 use anyhow::{Context, Result};
 use mdbook_renderer::{RenderContext, Renderer};
 use registry::{Source, Sources};
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
-/// Writes a page for each file of `src/` and `tests/`.
+/// Writes a page for each file of `src/` and `tests/`, and finishes the others.
 pub struct SourcePages;
 
 impl Renderer for SourcePages {
@@ -25,11 +31,32 @@ impl Renderer for SourcePages {
     fn render(&self, ctx: &RenderContext) -> Result<()> {
         let root = ctx.root.parent().context("the book lies at no project")?;
         let built = ctx.destination.parent().context("no build folder")?;
-        write(root, &built.join("html/source"))?;
+        let html = built.join("html");
+        let folder = html.join("source");
+        let (written, finished) = thread::scope(|scope| {
+            let written = scope.spawn(|| write(root, &folder));
+            let finished = finish(root, &html);
+            (written.join(), finished)
+        });
+        written.unwrap_or_else(|panic| resume_unwind(panic))?;
+        finished?;
         // mdBook gives every renderer a folder; this one needs none.
         let _ = fs::remove_dir(&ctx.destination);
         Ok(())
     }
+}
+
+/// Completes the pages that mdBook wrote.
+fn finish(root: &Path, html: &Path) -> Result<()> {
+    let formulas = Formulas::load(root);
+    for entry in fs::read_dir(html)? {
+        let page = entry?.path();
+        if page.extension().is_some_and(|e| e == "html") {
+            let text = formulas.put_into(&fs::read_to_string(&page)?)?;
+            fs::write(page, ends::mark(&text)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where each equation is shown: the page of its chapter.

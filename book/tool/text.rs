@@ -56,7 +56,3 @@ pub(crate) fn all_well(problems: &[String]) -> Result<()> {
         many => bail!("{} faults\n  {}", many.len(), many.join("\n  ")),
     }
 }
-
-/// Stands before and behind the picture of a formula, whose words are those of
-/// its MathML once more: an invisible character that KaTeX does not write.
-pub(crate) const PICTURE: char = '\u{2064}';

@@ -1,24 +1,45 @@
 //! KaTeX typesets the formulas that `formula` marked. A book has thousands, and
 //! most of them are as they were at the last build: what was made of them is
 //! kept.
+//!
+//! The formulas come into the pages when these are done: KaTeX makes hundreds
+//! of elements of one, MathML and a picture, and mdBook would go through them
+//! all. It gets the words, for its search.
 
 use crate::formula::{AT, DISPLAY, FROM, INLINE, TO};
-use crate::text::{PICTURE, escape, hex};
+use crate::text::{escape, hex};
 use anyhow::{Context, Result, ensure};
-use katex::{Opts, OutputType};
 use mdbook_preprocessor::PreprocessorContext;
 use mdbook_preprocessor::book::Book;
+use quick_js::{Context as Engine, ExecutionError, JsValue};
 use regex::{Captures, Regex};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 
-/// What became of a formula, by its key: HTML, or KaTeX's words on why not.
-type Made = BTreeMap<String, Result<String, String>>;
-/// HTML by key.
-type Kept = BTreeMap<String, String>;
+/// A formula that KaTeX typeset.
+#[derive(Debug, Serialize, Deserialize)]
+struct Typeset {
+    html: String,
+    /// What the search finds, which Markdown leaves as it is.
+    words: String,
+}
+/// What became of a formula, by its key; or KaTeX's words on why nothing did.
+type Made = BTreeMap<String, Result<Typeset, String>>;
+/// Formulas by key.
+type Kept = BTreeMap<String, Typeset>;
+
+/// KaTeX as it was released.
+const KATEX: &str = include_str!("katex/katex.min.js");
+const VERSION: &str = "0.16.4";
+/// What we call of it.
+const TYPESET: &str = "function typeset(tex, displayMode) {
+    return katex.renderToString(tex, { displayMode, output: 'htmlAndMathml' })
+}";
 
 /// Formulas that are worth a thread of their own, which has to start KaTeX.
 const MANY: usize = 64;
@@ -28,23 +49,22 @@ pub(crate) fn has_its_stylesheet(ctx: &PreprocessorContext) -> Result<()> {
     let file = "katex/katex.min.css";
     let path = ctx.root.join(&ctx.config.book.src).join(file);
     let css = fs::read_to_string(path).context(file)?;
-    let version = katex::KATEX_VERSION.trim();
     ensure!(
-        css.contains(&format!("\"{version}\"")),
-        "{file} is not of KaTeX {version}, which typesets; take that of its \
+        css.contains(&format!("\"{VERSION}\"")),
+        "{file} is not of KaTeX {VERSION}, which typesets; take that of its \
          release"
     );
     Ok(())
 }
 
-/// Puts the HTML of each marked formula in its place, in which Markdown has
-/// nothing to act on. What KaTeX rejects goes to `faults`.
+/// Typesets each marked formula and puts its words in its place. What KaTeX
+/// rejects goes to `faults`.
 pub(crate) fn all(
     root: &Path, book: &mut Book, faults: &mut Vec<String>,
 ) -> Result<()> {
     let marked = format!("(?s){FROM}(.*?){AT}([{INLINE}{DISPLAY}])(.*?){TO}");
     let marked = Regex::new(&marked)?;
-    let known = load(root);
+    let mut known = load(root);
     let mut new = BTreeMap::new();
     book.for_each_chapter_mut(|chapter| {
         for c in marked.captures_iter(&chapter.content) {
@@ -55,24 +75,28 @@ pub(crate) fn all(
             }
         }
     });
-    let made = make(new.into_iter().collect());
-    let (mut rejected, mut used) = (Vec::new(), Kept::new());
+    let (before, mut wrong) = (known.len(), BTreeMap::new());
+    let is_new = !new.is_empty();
+    for (key, made) in make(new.into_iter().collect())? {
+        match made {
+            Ok(made) => drop(known.insert(key, made)),
+            Err(why) => drop(wrong.insert(key, why)),
+        }
+    }
+    let (mut rejected, mut used) = (Vec::new(), BTreeSet::new());
     book.for_each_chapter_mut(|chapter| {
         let text = marked.replace_all(&chapter.content, |c: &Captures| {
             let (display, tex) = read(c);
             let key = key(tex, display);
-            let html = match (known.get(&key), made.get(&key)) {
-                (Some(html), _) | (None, Some(Ok(html))) => html,
-                (None, Some(Err(why))) => {
-                    rejected.push(format!("{}: {why}", &c[1]));
-                    let tex = seal(&escape(tex));
-                    return format!("<span class=\"problem\">{tex}</span>");
-                }
-                (None, None) => return String::new(), // all were made
-            };
-            let shown = mark_picture(&whole(html));
-            used.insert(key, html.clone());
-            shown
+            if let Some(why) = wrong.get(&key) {
+                rejected.push(format!("{}: {why}", &c[1]));
+                let tex = seal(&escape(tex));
+                return format!("<span class=\"problem\">{tex}</span>");
+            }
+            let words = known.get(&key).map_or("", |made| &made.words);
+            let words = format!("{PLACE}{key}{BEGIN}{words}{END}");
+            used.insert(key);
+            words
         });
         chapter.content = text.into_owned();
     });
@@ -80,7 +104,11 @@ pub(crate) fn all(
     rejected.sort();
     rejected.dedup();
     faults.extend(rejected);
-    keep(root, &used)
+    known.retain(|key, _| used.contains(key));
+    match is_new || known.len() < before {
+        true => keep(root, &known),
+        false => Ok(()),
+    }
 }
 
 /// Whether a marked formula is a display, and its TeX.
@@ -91,43 +119,52 @@ fn read<'a>(c: &Captures<'a>) -> (bool, &'a str) {
 
 /// The key of a formula: it depends on all that its HTML depends on.
 fn key(tex: &str, display: bool) -> String {
-    let version = katex::KATEX_VERSION.trim();
     let tool = env!("CARGO_PKG_VERSION");
-    let hash = Sha256::digest(format!("{version} {tool} {display} {tex}"));
+    let hash = Sha256::digest(format!("{VERSION} {tool} {display} {tex}"));
     hex(&hash[..16])
 }
 
 /// Typesets formulas on all processors.
-fn make(formulas: Vec<(String, (String, bool))>) -> Made {
+fn make(formulas: Vec<(String, (String, bool))>) -> Result<Made> {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let threads = formulas.len().div_ceil(MANY).clamp(1, most);
     let each = formulas.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
         let parts = formulas.chunks(each).map(|part| {
-            scope.spawn(|| {
+            scope.spawn(|| -> Result<Vec<_>> {
+                let katex = katex()?;
                 let made = part.iter().map(|(key, (tex, display))| {
-                    (key.clone(), one(tex, *display))
+                    (key.clone(), one(&katex, tex, *display))
                 });
-                made.collect::<Vec<_>>()
+                Ok(made.collect())
             })
         });
         let parts: Vec<_> = parts.collect();
-        parts
-            .into_iter()
-            .flat_map(|part| part.join().unwrap_or_default())
-            .collect()
+        let mut made = Made::new();
+        for part in parts {
+            let part = part.join().unwrap_or_else(|e| resume_unwind(e));
+            made.extend(part?);
+        }
+        Ok(made)
     })
 }
 
-/// The HTML of a formula, or KaTeX's words on why there is none.
-fn one(tex: &str, display: bool) -> Result<String, String> {
-    let opts = Opts::builder()
-        .display_mode(display)
-        .output_type(OutputType::HtmlAndMathml)
-        .build()
-        .map_err(|e| e.to_string())?;
-    let html = katex::render_with_opts(tex, opts)
+/// KaTeX, ready to typeset.
+fn katex() -> Result<Engine> {
+    let engine = Engine::new()?;
+    engine.eval(KATEX)?;
+    engine.eval(TYPESET)?;
+    Ok(engine)
+}
+
+/// A formula in HTML, or KaTeX's words on why there is none.
+fn one(katex: &Engine, tex: &str, display: bool) -> Result<Typeset, String> {
+    let (tex, display) = (JsValue::String(tex.into()), display.into());
+    let html = katex
+        .call_function("typeset", [tex, display])
+        .map(|html| html.into_string().unwrap_or_default())
         .map_err(|e| format!("{}; correct the formula", message(&e)))?;
+    let html = html.replace('\n', " ");
     // MathML repeats the TeX, for programs that do not read formulas.
     let html = match (html.find("<annotation "), html.find("</annotation>")) {
         (Some(from), Some(to)) => {
@@ -135,11 +172,57 @@ fn one(tex: &str, display: bool) -> Result<String, String> {
         }
         _ => html,
     };
-    Ok(seal(&html))
+    let (mathml, picture) = html
+        .split_once("<span class=\"katex-html\"")
+        .ok_or("KaTeX has drawn no picture")?;
+    Ok(Typeset { words: words(mathml), html: whole(&html, picture) })
+}
+
+/// The words of some HTML, as mdBook's search takes them: each element begins
+/// one.
+fn words(html: &str) -> String {
+    let mut words = String::new();
+    for part in html.split('<').skip(1) {
+        let (tag, text) = part.split_once('>').unwrap_or_default();
+        if !tag.starts_with('/') {
+            words.push(' ');
+        }
+        words += text;
+    }
+    seal(&words) + " "
+}
+
+// What stands in the pages for a formula: PLACE key BEGIN words END.
+const PLACE: &str = "<span data-formula=\"";
+const BEGIN: &str = "\">";
+const END: &str = "</span>";
+
+/// Puts the formulas into pages.
+pub(crate) struct Formulas(Kept);
+
+impl Formulas {
+    /// Those of the project at `root`, whose chapters were typeset.
+    pub(crate) fn load(root: &Path) -> Formulas {
+        Formulas(load(root))
+    }
+
+    /// The page with each formula in its place.
+    pub(crate) fn put_into(&self, page: &str) -> Result<String> {
+        let mut parts = page.split(PLACE);
+        let mut out = parts.next().unwrap_or_default().to_string();
+        for part in parts {
+            let (key, rest) = part.split_once(BEGIN).unwrap_or_default();
+            let (_, after) = rest.split_once(END).unwrap_or_default();
+            let made = self.0.get(key).context("a formula was not typeset")?;
+            out += &made.html;
+            out += after;
+        }
+        Ok(out)
+    }
 }
 
 /// KaTeX's own words, out of the quotes of the script engine.
-fn message(error: &katex::Error) -> String {
+fn message(error: &ExecutionError) -> String {
     let text =
         error.to_string().replace(r"\\", r"\").replace(r"\u{332}", "\u{332}");
     let start = text.find("KaTeX parse error").unwrap_or(0);
@@ -161,39 +244,23 @@ fn seal(html: &str) -> String {
     sealed
 }
 
-/// A formula of so many letters is not parted at the end of a line.
+/// A formula of so many letters is not parted at the end of a line; as written
+/// in Markdown, where an operator has five.
 const SHORT: usize = 24;
 
 /// Marks a formula that is to stay in one piece.
-fn whole(html: &str) -> String {
-    let begin = "<span class=\"katex\">";
-    let picture = html.split_once("<span class=\"katex-html\"");
+fn whole(html: &str, picture: &str) -> String {
     let (mut letters, mut inside) = (0, true);
-    for c in picture.map_or("", |(_, p)| p).chars() {
-        match c {
-            '<' => inside = true,
-            '>' => inside = false,
-            // An entity counts once, by its `;`.
-            '&' | '#' | '0'..='9' | '\u{200b}' if inside => {}
-            _ => letters += usize::from(!inside),
-        }
+    for c in seal(picture).chars() {
+        inside = (inside || c == '<') && c != '>';
+        letters += usize::from(!inside && c != '>');
     }
+    let begin = "<span class=\"katex\">";
     match html.strip_prefix(begin) {
         Some(rest) if letters <= SHORT => {
             format!("<span class=\"katex whole\">{rest}")
         }
         _ => html.to_string(),
-    }
-}
-
-/// Marks what the search shall not find: see [`PICTURE`].
-fn mark_picture(html: &str) -> String {
-    match html.split_once("<span class=\"katex-html\"") {
-        Some((words, picture)) => {
-            let class = "<span class=\"katex-html\"";
-            format!("{words}{PICTURE}{class}{picture}{PICTURE}")
-        }
-        None => html.to_string(),
     }
 }
 
@@ -215,16 +282,17 @@ fn keep(root: &Path, used: &Kept) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::one;
+    use super::{katex, one};
 
     /// KaTeX's engine has a stack of its own, and how much of it a call takes
     /// depends on how it was compiled.
     #[test]
     fn fractions_in_fractions_are_typeset() {
         let (open, close) = ("\\frac{1}{1+\\sqrt{".repeat(6), "}}".repeat(6));
-        let made = one(&format!("{open}x{close}"), true);
+        let katex = katex().expect("KaTeX starts");
+        let made = one(&katex, &format!("{open}x{close}"), true);
         assert!(made.is_ok(), "{made:?}");
-        let why = one("\\lvret x", false).expect_err("no such command");
+        let why = one(&katex, "\\lvret x", false).expect_err("no such command");
         assert!(why.contains("\\lvret"), "{why}");
     }
 }

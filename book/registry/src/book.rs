@@ -168,7 +168,7 @@ fn in_line(
     out: &mut String,
 ) {
     let mut rest = text;
-    while let Some(at) = rest.find(['`', '{']) {
+    while let Some(at) = rest.bytes().position(|b| b"`{".contains(&b)) {
         let (before, here) = rest.split_at(at);
         out.push_str(before);
         let (length, new) = if here.starts_with('`') {

@@ -5,8 +5,10 @@ use crate::registry::Target;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Mutex;
+use std::thread;
 use syn::Attribute;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -115,20 +117,37 @@ pub struct Mark {
 static PARSED: Mutex<BTreeMap<String, Source>> = Mutex::new(BTreeMap::new());
 
 impl Sources {
-    /// Parses every file under `src/` and `tests/`.
+    /// Parses every file under `src/` and `tests/`, on all processors.
     pub fn load(root: &Path) -> Result<Sources, Error> {
         let mut names = files(root, "src", "rs")?;
         names.extend(files(root, "tests", "rs")?);
         let mut parsed = PARSED.lock().unwrap_or_else(|e| e.into_inner());
+        let known = &*parsed;
+        let load = |file: &String| {
+            let text = read(root, file)?;
+            match known.get(file) {
+                Some(source) if source.text == text => Ok(source.clone()),
+                _ => Source::parse(file, &text),
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let each = names.len().div_ceil(threads).max(1);
+        let parts: Vec<Result<Vec<Source>, Error>> = thread::scope(|scope| {
+            let part = |files: &[String]| files.iter().map(load).collect();
+            let parts = names.chunks(each);
+            let parts: Vec<_> =
+                parts.map(|files| scope.spawn(move || part(files))).collect();
+            let parts = parts.into_iter().map(|part| part.join());
+            parts
+                .map(|p| p.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
         let mut files = Vec::with_capacity(names.len());
-        for file in names {
-            let text = read(root, &file)?;
-            let source = match parsed.remove(&file) {
-                Some(source) if source.text == text => source,
-                _ => Source::parse(&file, &text)?,
-            };
-            parsed.insert(file, source.clone());
-            files.push(source);
+        for part in parts {
+            files.extend(part?);
+        }
+        for source in &files {
+            parsed.insert(source.file.clone(), source.clone());
         }
         Ok(Sources { files })
     }

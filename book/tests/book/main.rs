@@ -333,7 +333,6 @@ fn the_search_finds_each_formula_once() -> Result<()> {
     tree.measured()?;
     tree.build()?;
     let html = tree.root().join("target/book/html");
-    let mark = '\u{2064}';
     let mut indexes = 0;
     for file in fs::read_dir(&html)? {
         let path = file?.path();
@@ -341,7 +340,7 @@ fn the_search_finds_each_formula_once() -> Result<()> {
         let is_index = name.starts_with("searchindex");
         if is_index || name.ends_with(".html") {
             let text = fs::read_to_string(&path)?;
-            assert!(!text.contains(mark), "{name}");
+            assert!(!text.contains("data-formula"), "{name}");
             indexes += usize::from(is_index && name.ends_with(".js"));
             // A formula, and at once what follows it.
             let once = "a row\\'s length, ∥ x ∥ , for $5.";
@@ -530,9 +529,8 @@ fn a_mistyped_table_is_found() {
 #[test]
 fn a_stylesheet_of_another_katex_is_found() {
     let file = "book/src/katex/katex.min.css";
-    let version = katex::KATEX_VERSION.trim();
-    let says = ["katex.min.css is not of KaTeX", version];
-    breaks(file, &format!("\"{version}\""), "\"0.1\"", &says);
+    let says = ["katex.min.css is not of KaTeX 0.16.4"];
+    breaks(file, "\"0.16.4\"", "\"0.1\"", &says);
 }
 
 #[test]
