@@ -121,8 +121,8 @@ pub fn attention_backward<T: Real>(
 ) {
     let AttentionGrads { mut dq, mut dk, mut dv, ds } = to;
     let (s, d, n) = (k.rows, k.cols, q.rows);
-    let shapes = [dq.read(), dmix, q, dk.read(), dv.read(), v];
-    let shapes = shapes.map(|x| [x.rows, x.cols]);
+    let given = [dq.read(), dmix, q, dk.read(), dv.read(), v];
+    let shapes = given.map(|x| [x.rows, x.cols]);
     assert_eq!(shapes[..3], [[n, d]; 3], "attention_backward: dq, dmix, q");
     assert_eq!(shapes[3..], [[s, d]; 3], "attention_backward: dk, dv, v");
     let lens = [ds.len(), prob.len()];
