@@ -105,25 +105,22 @@ impl Operand {
     }
 }
 
-/// One product in a block of C amid guards: these keep their bits, and the
-/// block is within the bound. Before a `Set` it is NaN.
-fn check(isa: Isa, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], op: Op) {
+/// One product by every set, in a block of C amid guards: these keep their
+/// bits, and the block is within the bound. Before a `Set` it is NaN.
+fn check([m, k, n]: [usize; 3], [ta, tb]: [bool; 2], op: Op) {
     const GUARD: f32 = -77.25;
-    let what = format!("{isa} {m}x{k}x{n} {ta} {tb} {op:?}");
     let (a, b) = (Operand::new(m, k, ta, 1), Operand::new(k, n, tb, 2));
     let (rows, cols) = (1..m + 1, 2..n + 2);
-    let mut c = vec![GUARD; (m + 2) * (n + 5)];
+    let mut start = vec![GUARD; (m + 2) * (n + 5)];
     let before = random(m * n, 3);
     for i in 0..m {
         for j in 0..n {
-            c[(i + 1) * (n + 5) + j + 2] =
+            start[(i + 1) * (n + 5) + j + 2] =
                 if op == Set { f32::NAN } else { before[i * n + j] };
         }
     }
-    let mut want: Vec<f64> = c.iter().map(|&x| x.into()).collect();
+    let mut want: Vec<f64> = start.iter().map(|&x| x.into()).collect();
     let mut size: Vec<f64> = want.iter().map(|x| x.abs()).collect();
-    let to = mat_mut(&mut c, n + 5).block(rows.clone(), cols.clone());
-    matmul_with(isa, to, op, a.of(&a.data), b.of(&b.data));
     for (out, f) in
         [(&mut want, (|x| x) as fn(f64) -> f64), (&mut size, f64::abs)]
     {
@@ -131,23 +128,31 @@ fn check(isa: Isa, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], op: Op) {
         let (x, y) = (a.f64s(f), b.f64s(f));
         matmul_plain(to, op, a.of(&x), b.of(&y));
     }
-    // Where each term of a sum is rounded r times at most, the sum is off by
-    // γᵣ·Σ|terms| at most, γᵣ = r·u / (1 − r·u), u = 2⁻²⁴ (Higham 2002, lemma
-    // 3.1). With FMA each of the k steps rounds once, and the first term goes
-    // through all of them: r = k. Without, its product is rounded, too: r =
-    // k + 1. With `Add` the sum starts at c, a term like the others. The sum
-    // in f64 has an error of its own, 2⁻²⁹ of this: hence the last factor.
-    let r = k as f64 + if isa == Isa::Portable { 1.0 } else { 0.0 };
-    let u = 2f64.powi(-24);
-    let gamma = r * u / (1.0 - r * u) * 1.001;
-    for (at, &got) in c.iter().enumerate() {
-        let (i, j) = (at / (n + 5), at % (n + 5));
-        if rows.contains(&i) && cols.contains(&j) {
-            let off = (got as f64 - want[at]).abs();
-            let bound = gamma * size[at];
-            assert!(off <= bound, "{what} at {i}, {j}: {off:e} > {bound:e}");
-        } else {
-            assert_eq!(got, GUARD, "{what} wrote outside: {i}, {j}");
+    for isa in Isa::here() {
+        let what = format!("{isa} {m}x{k}x{n} {ta} {tb} {op:?}");
+        let mut c = start.clone();
+        let to = mat_mut(&mut c, n + 5).block(rows.clone(), cols.clone());
+        matmul_with(isa, to, op, a.of(&a.data), b.of(&b.data));
+        // Where each term of a sum is rounded r times at most, the sum is off
+        // by γᵣ·Σ|terms| at most, γᵣ = r·u / (1 − r·u), u = 2⁻²⁴ (Higham 2002,
+        // lemma 3.1). With FMA each of the k steps rounds once, and the first
+        // term goes through all of them: r = k. Without, its product is
+        // rounded, too: r = k + 1. With `Add` the sum starts at c, a term like
+        // the others. The sum in f64 has an error of its own, 2⁻²⁹ of this:
+        // hence the last factor.
+        let r = k as f64 + if isa == Isa::Portable { 1.0 } else { 0.0 };
+        let u = 2f64.powi(-24);
+        let gamma = r * u / (1.0 - r * u) * 1.001;
+        for (at, &got) in c.iter().enumerate() {
+            let (i, j) = (at / (n + 5), at % (n + 5));
+            if rows.contains(&i) && cols.contains(&j) {
+                let off = (got as f64 - want[at]).abs();
+                let bound = gamma * size[at];
+                let well = off <= bound;
+                assert!(well, "{what} at {i}, {j}: {off:e} > {bound:e}");
+            } else {
+                assert_eq!(got, GUARD, "{what} wrote outside: {i}, {j}");
+            }
         }
     }
 }
@@ -195,32 +200,30 @@ fn each_set_runs_where_the_cpu_has_it() {
 
 #[test]
 fn all_sizes() {
-    for isa in Isa::here() {
-        // every m and n at a depth that changes from each to the next
-        let depths = if cfg!(miri) { &DEPTHS[..6] } else { &DEPTHS[..] };
-        for m in sizes() {
-            for n in sizes() {
-                for (form, t) in forms().into_iter().enumerate() {
-                    let k = depths[(m + 2 * n + 4 * form) % depths.len()];
-                    let op = if (m + n / 2) % 2 == 0 { Set } else { Add };
-                    check(isa, [m, k, n], t, op);
-                }
+    // every m and n at a depth that changes from each to the next
+    let depths = if cfg!(miri) { &DEPTHS[..6] } else { &DEPTHS[..] };
+    for m in sizes() {
+        for n in sizes() {
+            for (form, t) in forms().into_iter().enumerate() {
+                let k = depths[(m + 2 * n + 4 * form) % depths.len()];
+                let op = if (m + n / 2) % 2 == 0 { Set } else { Add };
+                check([m, k, n], t, op);
             }
         }
-        // every depth, across the edges of a tile; a long row alone has a
-        // tile of its own
-        let (rows, cols): (&[_], &[_]) = if cfg!(miri) {
-            (&[1], &[130])
-        } else {
-            (&[1, 2, 3, 4, 5, 6, 7, 13, 25], &[1, 4, 17, 31, 65, 130])
-        };
-        for k in sizes() {
-            for &m in rows {
-                for &n in cols {
-                    for t in forms() {
-                        let op = if (k + m) % 2 == 0 { Set } else { Add };
-                        check(isa, [m, k, n], t, op);
-                    }
+    }
+    // every depth, across the edges of a tile; a long row alone has a
+    // tile of its own
+    let (rows, cols): (&[_], &[_]) = if cfg!(miri) {
+        (&[1], &[130])
+    } else {
+        (&[1, 2, 3, 4, 5, 6, 7, 13, 25], &[1, 4, 17, 31, 65, 130])
+    };
+    for k in sizes() {
+        for &m in rows {
+            for &n in cols {
+                for t in forms() {
+                    let op = if (k + m) % 2 == 0 { Set } else { Add };
+                    check([m, k, n], t, op);
                 }
             }
         }
@@ -229,13 +232,11 @@ fn all_sizes() {
 
 #[test]
 fn shapes_of_the_model() {
-    for isa in Isa::here() {
-        for shape in SHAPES {
-            for t in forms() {
-                check(isa, shape, t, Set);
-            }
-            check(isa, shape, [true, false], Add);
+    for shape in SHAPES {
+        for t in forms() {
+            check(shape, t, Set);
         }
+        check(shape, [true, false], Add);
     }
 }
 
@@ -265,12 +266,10 @@ fn parts_that_are_laid_out_anew() {
         [15, 600, 256],
         [248, 260, 130],
     ];
-    for isa in Isa::here() {
-        for shape in if cfg!(miri) { &shapes[2..4] } else { &shapes[..] } {
-            for t in forms() {
-                check(isa, *shape, t, Set);
-                check(isa, *shape, t, Add);
-            }
+    for shape in if cfg!(miri) { &shapes[2..4] } else { &shapes[..] } {
+        for t in forms() {
+            check(*shape, t, Set);
+            check(*shape, t, Add);
         }
     }
 }
