@@ -213,7 +213,10 @@ impl Formulas {
         for part in parts {
             let (key, rest) = part.split_once(BEGIN).unwrap_or_default();
             let (_, after) = rest.split_once(END).unwrap_or_default();
-            let made = self.0.get(key).context("a formula was not typeset")?;
+            let made = self.0.get(key).context(
+                "target/book/formulas.json lacks a formula: another build has \
+                 changed it; build again",
+            )?;
             out += &made.html;
             out += after;
         }
@@ -244,8 +247,8 @@ fn seal(html: &str) -> String {
     sealed
 }
 
-/// A formula of so many letters is not parted at the end of a line; as written
-/// in Markdown, where an operator has five.
+/// A formula of so many letters is not parted at the end of a line. They are
+/// counted after [`seal`], which writes `+` with five.
 const SHORT: usize = 24;
 
 /// Marks a formula that is to stay in one piece.

@@ -140,7 +140,10 @@ pub fn causal_softmax_forward<T: Real>(
     let whole = queries * keys * group;
     assert_eq!(whole, z.len(), "causal_softmax: rows of {keys}, of {group}");
     let fits = queries <= keys && first <= keys - queries;
-    assert!(fits, "causal_softmax: {queries} from {first} on {keys} keys");
+    assert!(
+        fits,
+        "causal_softmax: {queries} queries from {first}, {keys} keys"
+    );
     if T::STORED {
         for (row, z) in z.chunks_exact_mut(keys).enumerate() {
             // alone, a row is the last query of the keys that it sees
