@@ -68,13 +68,19 @@ impl Grouped {
     }
     fn both<T: Real>(&self, x: &[Vec<T>]) -> [Vec<T>; 2] {
         let mut mix = x[0].clone();
-        let mut prob = vec![T::ZERO; self.t * self.g * self.s];
+        let len = att::prob_len::<T>(self.t * self.g, self.s, self.g);
+        let mut prob = vec![T::of(f64::NAN); len];
         let [q, k, v] = [0, 1, 2].map(|i| mat(&x[i], self.d));
         let to = mat_mut(&mut mix, self.d);
         att::attention_forward(to, &mut prob, q, k, v, self.g);
         [mix, prob]
     }
-    fn grads<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> [Vec<T>; 4] {
+    /// O, and P as one matrix.
+    fn matrix<T: Real>(&self, x: &[Vec<T>]) -> [Vec<T>; 2] {
+        let [mix, prob] = self.both(x);
+        [mix, att::prob_matrix(&prob, self.t * self.g, self.s, self.g)]
+    }
+    fn grads<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> [Vec<T>; 3] {
         let [_, prob] = self.both(x);
         let [q, k, v] = [0, 1, 2].map(|i| mat(&x[i], self.d));
         let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|i| x[i].clone());
@@ -86,13 +92,13 @@ impl Grouped {
             ds: &mut ds,
         };
         att::attention_backward(to, mat(dmix, self.d), &prob, q, k, v, self.g);
-        [dq, dk, dv, ds]
+        [dq, dk, dv]
     }
 }
 impl Grouped {
     /// Δᵢ = Σⱼ Pᵢⱼ·P̄ᵢⱼ with P̄ = Ō·Vᵀ, and ⟨Ōᵢ, Oᵢ⟩.
     fn delta<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> [Vec<T>; 2] {
-        let [mix, prob] = self.both(x);
+        let [mix, prob] = self.matrix(x);
         let row = |i: usize| i * self.d..(i + 1) * self.d;
         let left = |i: usize| {
             let p = &prob[i * self.s..(i + 1) * self.s];
@@ -110,8 +116,7 @@ impl Function for Grouped {
         (mix, vec![])
     }
     fn backward<T: Real>(&self, x: &[Vec<T>], dmix: &[T]) -> Vec<Vec<T>> {
-        let [dq, dk, dv, _] = self.grads(x, dmix);
-        vec![dq, dk, dv]
+        self.grads(x, dmix).into()
     }
     fn branches<T: Real>(&self, x: &[Vec<T>]) -> Vec<(&'static str, bool)> {
         vec![("a masked key", self.both(x)[1].contains(&T::ZERO))]
@@ -124,7 +129,7 @@ fn each(f: impl Fn(&Grouped) -> Report) -> Report {
 }
 fn causal_mask() -> Report {
     each(|h| {
-        let [_, prob] = h.both(&h.inputs().map(|i| i.1));
+        let [_, prob] = h.matrix(&h.inputs().map(|i| i.1));
         let later = |i: usize| i % h.s > i / h.s / h.g + h.s - h.t;
         let masked = (0..prob.len()).filter(|&i| later(i));
         let sums = prob.chunks(h.s).map(|p| sum(p.iter().copied()) - 1.0);
@@ -184,7 +189,7 @@ fn gqa_reduce() -> Report {
         // Each query head with the key head to itself, and then summed.
         let x = h.inputs().map(|i| i.1);
         let dmix = random("dmix", x[0].len());
-        let [_, dk, dv, _] = h.grads(&x, &dmix);
+        let [_, dk, dv] = h.grads(&x, &dmix);
         let alone = Grouped { g: 1, ..*h };
         let (mut sk, mut sv) = (vec![0.0; dk.len()], vec![0.0; dv.len()]);
         for head in 0..h.g {
@@ -193,7 +198,7 @@ fn gqa_reduce() -> Report {
                 rows.flatten().copied().collect()
             };
             let inputs = [own_rows(&x[0]), x[1].clone(), x[2].clone()];
-            let [_, k, v, _] = alone.grads(&inputs, &own_rows(&dmix));
+            let [_, k, v] = alone.grads(&inputs, &own_rows(&dmix));
             (0..k.len()).for_each(|i| (sk[i] += k[i], sv[i] += v[i]).0);
         }
         let proof = proof(h, &h.inputs());

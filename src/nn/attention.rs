@@ -15,13 +15,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Sets mix and prob: g query heads on the one key head they share, in one
-/// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [t·g, s]
+/// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [`prob_len`]
 ///
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
 /// query, O = P·V. The g heads of one position are neighboring rows. There
-/// may be s − t keys before the first query: the cache of a decoder. Products
-/// are made for blocks of positions, without the keys that no query of the
-/// block sees. Source: Vaswani et al. 2017, eq. 1.
+/// may be s − t keys before the first query: the cache of a decoder. All this
+/// is done for blocks of at most 32 positions, one after another, without the
+/// keys that no query of the block sees, and so is P stored: [32·g, keys seen]
+/// for each block. Source: Vaswani et al. 2017, eq. 1.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -44,53 +45,101 @@ pub fn attention_forward<T: Real>(
 ) {
     let (s, d, n) = (k.rows, k.cols, q.rows);
     let shapes = [mix.rows, mix.cols, prob.len(), q.cols, v.rows, v.cols];
-    assert_eq!(shapes, [n, d, n * s, d, s, d], "attention: shapes");
+    let len = prob_len::<T>(n, s, g);
+    assert_eq!(shapes, [n, d, len, d, s, d], "attention: shapes");
     let scale = 1.0 / (d as f64).sqrt();
-    for Block { from, to, seen, .. } in blocks(n, s, g) {
-        let (first, part) = (seen - (to - from) / g, from * s..to * s);
-        let (q, k) = (q.block(from..to, 0..d), k.block(0..seen, 0..d));
-        let z = mat_mut(prob, s).block(from..to, 0..seen);
-        matmul(z, Set, q, k.t()); // eq: attention-forward
+    for Block { rows, seen, prob: part } in blocks::<T>(n, s, g) {
+        let prob = &mut prob[part];
+        let (q, k) = (q.block(rows.clone(), 0..d), k.block(0..seen, 0..d));
+        matmul(mat_mut(prob, seen), Set, q, k.t()); // eq: attention-forward
+        let first = seen - rows.len() / g;
         // eq: attention-forward
-        causal_softmax_forward(&mut prob[part], s, first, g, scale);
-        let p = mat(prob, s).block(from..to, 0..seen);
-        let mix = mix.reborrow().block(from..to, 0..d);
-        matmul(mix, Set, p, v.block(0..seen, 0..d)); // eq: attention-forward
+        causal_softmax_forward(prob, seen, first, g, scale);
+        let (p, v) = (mat(prob, seen), v.block(0..seen, 0..d));
+        let mix = mix.reborrow().block(rows, 0..d);
+        matmul(mix, Set, p, v); // eq: attention-forward
     }
 }
 /// Queries at neighboring positions, and the keys that they see.
 struct Block {
-    /// The first row of the queries.
-    from: usize,
-    /// The row after the last.
-    to: usize,
-    /// The first key that no earlier block sees.
-    new: usize,
-    /// How many keys the last query sees. Beyond, P is 0 in the whole block:
-    /// no product needs it.
+    /// The rows of the queries.
+    rows: Range<usize>,
+    /// How many keys the last query sees: a multiple of 32, or all. Beyond, P
+    /// is 0 in the whole block: no product needs it, and nothing of it is
+    /// stored.
     seen: usize,
+    /// Where its part of P is: [rows, seen].
+    prob: Range<usize>,
 }
 #[track_caller]
-fn blocks(n: usize, s: usize, g: usize) -> impl Iterator<Item = Block> {
-    const POSITIONS: usize = 32;
+fn blocks<T: Real>(
+    n: usize, s: usize, g: usize,
+) -> impl Iterator<Item = Block> {
     let whole = g > 0 && n.is_multiple_of(g) && n / g <= s;
     assert!(whole, "attention: {n} rows, {g} heads in a group, {s} keys");
-    let t = n / g;
-    let earlier = s - t;
-    // One block even without queries: it sets the gradients of the keys to 0.
-    (0..t.max(1)).step_by(POSITIONS).map(move |i| {
-        let end = t.min(i + POSITIONS);
-        let new = if i == 0 { 0 } else { earlier + i };
-        Block { from: i * g, to: end * g, new, seen: earlier + end }
+    // 16 bits would round the sums of K̄ and V̄ after each block.
+    let keys = if T::STORED { s.max(1) } else { 32 };
+    let (t, mut end) = (n / g, 0);
+    // A block ends at a multiple of 32 keys, so that sums along its rows have
+    // the order in lanes of whole rows. After a cache the first has fewer.
+    let fewer = (s - t) % keys;
+    (0..t + fewer).step_by(keys).map(move |i| {
+        let (i, to) = (i.saturating_sub(fewer), t.min(i + keys - fewer));
+        let (rows, seen, start) = (i * g..to * g, s - t + to, end);
+        end += rows.len() * seen;
+        Block { rows, seen, prob: start..end }
     })
 }
-/// Sets dq, dk, dv and ds: the gradients of [`attention_forward`].
-/// dq, dmix, q: [t·g, d]  dk, dv, k, v: [s, d]  ds, prob: [t·g, s]
+/// Numbers of P that [`attention_forward`] stores for q: [n, d] and s keys:
+/// n·s up to 32 keys, and little more than half of that for many positions.
+///
+/// # Panics
+/// If n is not made of whole groups of g, or there are more positions than
+/// keys.
+///
+/// ```
+/// use moe_by_hand::nn::attention::prob_len;
+/// assert_eq!(prob_len::<f32>(32, 32, 1), 32 * 32);
+/// assert_eq!(prob_len::<f32>(64, 64, 1), 32 * 32 + 32 * 64);
+/// ```
+#[track_caller]
+pub fn prob_len<T: Real>(n: usize, s: usize, g: usize) -> usize {
+    blocks::<T>(n, s, g).last().map_or(0, |block| block.prob.end)
+}
+/// P of [`attention_forward`] as one matrix: [n, s], with the zeros that it
+/// does not store.
+///
+/// # Panics
+/// As [`prob_len`], or if `prob` is not of that length.
+///
+/// ```
+/// use moe_by_hand::nn::attention::{prob_len, prob_matrix};
+/// let stored = vec![1.0; prob_len::<f64>(64, 64, 1)];
+/// let p = prob_matrix(&stored, 64, 64, 1);
+/// assert_eq!(p[31 * 64..][..64], [[1.0; 32], [0.0; 32]].concat());
+/// assert_eq!(p[32 * 64..][..64], [1.0; 64]);
+/// ```
+#[track_caller]
+pub fn prob_matrix<T: Real>(
+    prob: &[T], n: usize, s: usize, g: usize,
+) -> Vec<T> {
+    let len = prob_len::<T>(n, s, g);
+    assert_eq!(prob.len(), len, "prob_matrix: [{n}, {s}], {g} in a group");
+    let mut p = vec![T::ZERO; n * s];
+    for Block { rows, seen, prob: part } in blocks::<T>(n, s, g) {
+        for (row, prob) in rows.zip(prob[part].chunks_exact(seen)) {
+            p[row * s..][..seen].copy_from_slice(prob);
+        }
+    }
+    p
+}
+/// Sets dq, dk and dv: the gradients of [`attention_forward`].
+/// dq, dmix, q: [t·g, d]  dk, dv, k, v: [s, d]  prob: [`prob_len`]
 ///
 /// V̄ = Pᵀ·Ō, P̄ = Ō·Vᵀ, S̄ = P ⊙ (P̄ − Δ), Q̄ = S̄·K/√d, K̄ = S̄ᵀ·Q/√d. Where the
 /// mask is, P = 0, hence S̄ = 0 with no special case. The sums over rows in V̄
 /// and K̄ run over the g heads too: sharing a key head is a broadcast, and
-/// its backward a sum.
+/// its backward a sum. S̄ is needed for one block at a time.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -125,34 +174,33 @@ pub fn attention_backward<T: Real>(
     let shapes = given.map(|x| [x.rows, x.cols]);
     assert_eq!(shapes[..3], [[n, d]; 3], "attention_backward: dq, dmix, q");
     assert_eq!(shapes[3..], [[s, d]; 3], "attention_backward: dk, dv, v");
-    let lens = [ds.len(), prob.len()];
-    assert_eq!(lens, [n * s; 2], "attention_backward: ds, prob");
-    for Block { from, to, seen, .. } in blocks(n, s, g) {
-        // mix = prob·v
-        let (dmix, v) = (dmix.block(from..to, 0..d), v.block(0..seen, 0..d));
-        let dp = mat_mut(ds, s).block(from..to, 0..seen);
-        matmul(dp, Set, dmix, v.t()); // eq: attention-backward
-        let (ds, prob) = (&mut ds[from * s..to * s], &prob[from * s..to * s]);
-        for ds in ds.chunks_exact_mut(s) {
-            ds[seen..].fill(T::ZERO); // as P, there
+    let len = prob_len::<T>(n, s, g);
+    assert_eq!(prob.len(), len, "attention_backward: prob");
+    let sizes = blocks::<T>(n, s, g).map(|block| block.prob.len());
+    let (least, room) = (sizes.max().unwrap_or(0), ds.len());
+    assert!(room >= least, "attention_backward: ds has {room}, not {least}");
+    for x in [&mut dk, &mut dv] {
+        for row in 0..s {
+            x.data[row * x.rs..][..d].fill(T::ZERO);
         }
+    }
+    for Block { rows, seen, prob: part } in blocks::<T>(n, s, g) {
+        let ds = &mut ds[..part.len()];
+        let (prob, p) = (&prob[part.clone()], mat(&prob[part], seen));
+        let [q, dmix] = [q, dmix].map(|x| x.block(rows.clone(), 0..d));
+        let [k, v] = [k, v].map(|x| x.block(0..seen, 0..d));
+        // mix = prob·v
+        matmul(mat_mut(ds, seen), Set, dmix, v.t()); // eq: attention-backward
+        let dv = dv.reborrow().block(0..seen, 0..d);
+        matmul(dv, Add, p.t(), dmix); // eq: attention-backward, gqa-reduce
         // prob = softmax(q·kᵀ/√d), on the keys that are not later
         // eq: attention-backward
-        causal_softmax_backward(ds, prob, s, 1.0 / (d as f64).sqrt());
-        let ds = mat(ds, s).block(0..to - from, 0..seen);
-        let dq = dq.reborrow().block(from..to, 0..d);
-        matmul(dq, Set, ds, k.block(0..seen, 0..d)); // eq: attention-backward
-    }
-    let (prob, ds) = (mat(prob, s), mat(ds, s));
-    for Block { from, new, seen, .. } in blocks(n, s, g) {
-        // from here on the queries see these keys
-        let (p, ds) =
-            (prob.block(from..n, new..seen), ds.block(from..n, new..seen));
-        let (dmix, q) = (dmix.block(from..n, 0..d), q.block(from..n, 0..d));
-        let dv = dv.reborrow().block(new..seen, 0..d);
-        matmul(dv, Set, p.t(), dmix); // eq: attention-backward, gqa-reduce
-        let dk = dk.reborrow().block(new..seen, 0..d);
-        matmul(dk, Set, ds.t(), q); // eq: attention-backward, gqa-reduce
+        causal_softmax_backward(ds, prob, seen, 1.0 / (d as f64).sqrt());
+        let ds = mat(ds, seen);
+        let dq = dq.reborrow().block(rows, 0..d);
+        matmul(dq, Set, ds, k); // eq: attention-backward
+        let dk = dk.reborrow().block(0..seen, 0..d);
+        matmul(dk, Add, ds.t(), q); // eq: attention-backward, gqa-reduce
     }
 }
 /// Where [`attention_backward`] writes.
@@ -164,7 +212,7 @@ pub struct AttentionGrads<'a, T> {
     pub dk: MatMut<'a, T>,
     /// [s, d]
     pub dv: MatMut<'a, T>,
-    /// [t·g, s]
+    /// Room for S̄ of one block: at most [32·g, s], or [t·g, s] if t < 32.
     pub ds: &'a mut [T],
 }
 
@@ -245,7 +293,7 @@ pub struct AttentionActs<T> {
     pub k: Buffer<T>,
     /// [n, kv·head]
     pub v: Buffer<T>,
-    /// [batch, kv, time·g, keys]
+    /// [batch, kv, `prob_len` of time·g rows]
     pub prob: Buffer<T>,
     /// [kv, n, g·head]
     pub mix: Buffer<T>,
@@ -294,6 +342,10 @@ impl Attention {
     fn group(&self) -> usize {
         self.heads.heads / self.heads.kv_heads
     }
+    /// Numbers of P for one key head and one sequence.
+    fn probs<T: Real>(&self, time: usize, keys: usize) -> usize {
+        prob_len::<T>(time * self.group(), keys, self.group())
+    }
     fn acts_for<T: Real>(&self, s: Shape, keys: usize) -> AttentionActs<T> {
         let (n, h) = (s.rows(), self.heads);
         let (q, kv) = (h.heads * h.head, h.kv_heads * h.head);
@@ -303,7 +355,7 @@ impl Attention {
             q: buffer(n * q),
             k: buffer(n * kv),
             v: buffer(n * kv),
-            prob: buffer(n * h.heads * keys),
+            prob: buffer(self.probs::<T>(s.time, keys) * s.batch * h.kv_heads),
             mix: buffer(n * q),
         }
     }
@@ -353,12 +405,15 @@ impl Attention {
     }
     /// For each sequence and key head: its rows, its part of a buffer
     /// [kv, n, g·head], its columns in k and v, and its part of prob.
-    fn each(&self, s: Shape) -> impl Iterator<Item = [Range<usize>; 4]> {
+    fn each<T: Real>(
+        &self, s: Shape,
+    ) -> impl Iterator<Item = [Range<usize>; 4]> {
         let (kv, d) = (self.heads.kv_heads, self.heads.head);
+        let pr = self.probs::<T>(s.time, s.time);
         let (g, t, n) = (self.group(), s.time, s.rows());
         (0..s.batch * kv).map(move |i| {
             let (b, h) = (i / kv, i % kv);
-            let (row, w, pr) = (b * t, g * d, t * g * t);
+            let (row, w) = (b * t, g * d);
             [
                 row..row + t,
                 (h * n + row) * w..(h * n + row + t) * w,
@@ -388,7 +443,7 @@ impl Layer for Attention {
     ) {
         self.project(p, x, a, 0);
         let (d, kv, g) = (self.heads.head, self.wk.cols, self.group());
-        for [rows, part, cols, pr] in self.each(a.shape) {
+        for [rows, part, cols, pr] in self.each::<T>(a.shape) {
             let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
             let v = mat(&a.v, kv).block(rows, cols);
             let q = mat(&a.q[part.clone()], d);
@@ -420,7 +475,7 @@ impl Layer for Attention {
         }
         // mix = attention(q, k, v), each sequence and key head by itself
         // eq: attention-layer-backward
-        for [rows, part, cols, pr] in self.each(a.shape) {
+        for [rows, part, cols, pr] in self.each::<T>(a.shape) {
             let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
             let v = mat(&a.v, kv).block(rows.clone(), cols.clone());
             let q = mat(&a.q[part.clone()], head);
@@ -429,7 +484,7 @@ impl Layer for Attention {
                 dq: mat_mut(&mut g.q[part], head),
                 dk: mat_mut(&mut g.k, kv).block(rows.clone(), cols.clone()),
                 dv: mat_mut(&mut g.v, kv).block(rows, cols),
-                ds: &mut g.prob[pr.clone()],
+                ds: &mut g.prob,
             };
             attention_backward(to, dmix, &a.prob[pr], q, k, v, self.group());
         }
@@ -495,12 +550,12 @@ impl Decode for Attention {
         cache.v[start * kv..end * kv].copy_from_slice(&a.v);
         let from = end.saturating_sub(cache.window);
         assert!(t == 1 || from == 0, "a window takes one row at a time");
-        for [_, part, cols, _] in self.each(a.shape) {
+        for [_, part, cols, _] in self.each::<T>(a.shape) {
             let k = mat(&cache.k, kv).block(from..end, cols.clone());
             let v = mat(&cache.v, kv).block(from..end, cols);
             let q = mat(&a.q[part.clone()], d);
             let mix = mat_mut(&mut a.mix[part], d);
-            let prob = &mut a.prob[..t * g * (end - from)];
+            let prob = &mut a.prob[..self.probs::<T>(t, end - from)];
             attention_forward(mix, prob, q, k, v, g); // eq: kv-cache
         }
         self.output(p, a);

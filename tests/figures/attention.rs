@@ -7,7 +7,7 @@ use moe_by_hand::hf;
 use moe_by_hand::kernel::softmax::softmax_forward;
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::{Layer, Shape};
-use moe_by_hand::nn::attention::{Attention, Heads};
+use moe_by_hand::nn::attention::{Attention, Heads, prob_matrix};
 use moe_by_hand::nn::rope::{Rope, rope_forward};
 use moe_by_hand::params::Layout;
 use std::path::Path;
@@ -86,6 +86,7 @@ pub(crate) fn heat() -> Csv {
         csv.row(format!("panel,{which} block, head {head}"));
         // all heads read one key head
         let prob = &a.blocks[block].attention.prob;
+        let prob = prob_matrix(prob, t * heads, t, heads);
         for (i, byte) in TEXT.chars().enumerate() {
             let row = &prob[(i * heads + head) * t..][..=i];
             let cells: Vec<_> = row.iter().map(|p| value(*p, 2)).collect();
