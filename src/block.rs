@@ -123,6 +123,9 @@ impl<A: Layer, M: Layer> Layer for Block<A, M> {
     fn acts<T: Real>(&self, s: Shape) -> BlockActs<T, A, M> {
         self.acts_with(s, self.attention.acts(s))
     }
+    fn acts_forward<T: Real>(&self, s: Shape) -> BlockActs<T, A, M> {
+        self.acts_with(s, self.attention.acts_forward(s))
+    }
     fn y<T: Real>(a: &mut BlockActs<T, A, M>) -> &mut [T] {
         &mut a.y
     }

@@ -30,8 +30,15 @@ pub trait Layer: Send + Sync {
     /// type holds the gradients of all of it. It belongs to one [`Shape`].
     type Acts<T: Real>: Send + Sync;
 
-    /// Memory for one forward pass: the only place that allocates.
+    /// Memory for one forward pass, and what its backward will read. Nothing
+    /// else allocates.
     fn acts<T: Real>(&self, shape: Shape) -> Self::Acts<T>;
+
+    /// [`Layer::acts`] for passes that no backward follows: a layer may leave
+    /// out what only its backward would read.
+    fn acts_forward<T: Real>(&self, shape: Shape) -> Self::Acts<T> {
+        self.acts(shape)
+    }
 
     /// The output inside `a`; its gradient inside `g`.
     fn y<T: Real>(a: &mut Self::Acts<T>) -> &mut [T];

@@ -133,9 +133,19 @@ impl<B: Layer> Model<B> {
     /// Memory for a forward pass. With `recompute`, the blocks share theirs,
     /// and backward runs each forward a second time: less memory, same bits.
     pub fn acts<T: Real>(&self, s: Shape, recompute: bool) -> Acts<T, B> {
+        let blocks = if recompute { 1 } else { self.blocks.len() };
+        let blocks = self.blocks[..blocks].iter().map(|b| b.acts(s)).collect();
+        self.acts_with(s, blocks)
+    }
+    /// Memory for forward passes that no backward follows: the blocks share
+    /// theirs, and a layer leaves out what only its backward would read.
+    pub fn acts_forward<T: Real>(&self, s: Shape) -> Acts<T, B> {
+        self.acts_with(s, vec![self.blocks[0].acts_forward(s)])
+    }
+    fn acts_with<T: Real>(
+        &self, s: Shape, mut blocks: Vec<B::Acts<T>>,
+    ) -> Acts<T, B> {
         let (l, d) = (self.blocks.len(), self.config.hidden);
-        let blocks = &self.blocks[..if recompute { 1 } else { l }];
-        let mut blocks: Vec<_> = blocks.iter().map(|b| b.acts(s)).collect();
         ModelActs {
             shape: s,
             context: Context::default(),

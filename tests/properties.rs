@@ -16,7 +16,7 @@ use moe_by_hand::kernel::softmax::{
 use moe_by_hand::kernel::vector::dot;
 use moe_by_hand::layer::{Decode, Layer, Shape};
 use moe_by_hand::memory;
-use moe_by_hand::model::{Batch, Model};
+use moe_by_hand::model::{Acts, Batch, Model};
 use moe_by_hand::nn::attention::{
     Attention, AttentionGrads, Heads, attention_backward, attention_forward,
     prob_len, prob_matrix,
@@ -681,6 +681,48 @@ proptest! {
             prop_assert!(off <= 1e-12 * size, "{}: {:e}", e.name, off / size);
         }
     }
+}
+
+/// Passes with memory for a backward and without it, with 16-bit numbers too.
+fn forward_alone<T: Real>(m: &Model, s: Shape, rng: &mut Rng) {
+    let x = (0..s.rows()).map(|_| rng.below(m.config.vocab));
+    let x: Vec<usize> = x.collect();
+    let p = m.init::<T>(rng.bits64());
+    let [mut kept, mut alone] = [m.acts(s, false), m.acts_forward(s)];
+    m.forward(&p, &x, &mut kept);
+    m.forward(&p, &x, &mut alone);
+    let bits = |a: &Acts<T>| -> Vec<u64> {
+        a.head.y.iter().map(|x| x.f64().to_bits()).collect()
+    };
+    assert!(bits(&kept) == bits(&alone), "{s:?} of {:?}", m.config);
+    let numbers = alone.blocks[0].attention.prob.len();
+    let (heads, keys) = (m.config.heads / m.config.kv_heads, s.time);
+    let positions = if T::STORED { s.time } else { s.time.min(32) };
+    assert!(numbers <= positions * heads * keys, "{numbers} of P");
+}
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn a_forward_that_keeps_no_p_has_the_same_bits(
+        (config, s, seed) in models(), time in 1..80usize) {
+        let m = Model::new(Config { context: 80, ..config }).unwrap();
+        let (s, rng) = (Shape { time, ..s }, &mut Rng::new(seed, 13));
+        forward_alone::<f32>(&m, s, rng);
+        forward_alone::<Bf16>(&m, s, rng);
+    }
+}
+#[test]
+#[should_panic(expected = "attention_backward: prob, all of it")]
+fn no_backward_follows_a_forward_that_keeps_no_p() {
+    let m = Model::new(Config::preset("tiny").unwrap()).unwrap();
+    let s = Shape { batch: 1, time: 40 };
+    let (p, x) = (m.init::<f32>(0), vec![0; 40]);
+    let (mut a, mut g) = (m.acts_forward(s), m.grads(s));
+    let mut dp = m.layout.grads();
+    m.forward(&p, &x, &mut a);
+    g.head.y.fill(1.0);
+    m.backward(&p, &x, &mut a, &mut g, &mut dp);
 }
 
 /// What a config says of a model's sizes is what the model has.

@@ -116,7 +116,7 @@ impl Forward {
     fn new(s: &Size) -> Self {
         let [tokens, _] = tokens(s);
         let model = model(s);
-        let (p, a) = (model.init(SEED), model.acts(s.shape, false));
+        let (p, a) = (model.init(SEED), model.acts_forward(s.shape));
         Self { model, p, tokens, a }
     }
 }

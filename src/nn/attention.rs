@@ -15,14 +15,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Sets mix and prob: g query heads on the one key head they share, in one
-/// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [`prob_len`]
+/// sequence.  q, mix: [t·g, d]  k, v: [s, d]  prob: [`prob_len`], or
+/// [`prob_room`] where no backward follows
 ///
 /// S = Q·Kᵀ/√d, P = softmax(S) over the keys that are not later than the
 /// query, O = P·V. The g heads of one position are neighboring rows. There
 /// may be s − t keys before the first query: the cache of a decoder. All this
 /// is done for blocks of at most 32 positions, one after another, without the
 /// keys that no query of the block sees, and so is P stored: [32·g, keys seen]
-/// for each block. Source: Vaswani et al. 2017, eq. 1.
+/// for each block. Where there is room for one block, the next one takes it.
+/// Source: Vaswani et al. 2017, eq. 1.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -44,11 +46,15 @@ pub fn attention_forward<T: Real>(
     g: usize,
 ) {
     let (s, d, n) = (k.rows, k.cols, q.rows);
-    let shapes = [mix.rows, mix.cols, prob.len(), q.cols, v.rows, v.cols];
-    let len = prob_len::<T>(n, s, g);
-    assert_eq!(shapes, [n, d, len, d, s, d], "attention: shapes");
+    let shapes = [mix.rows, mix.cols, q.cols, v.rows, v.cols];
+    assert_eq!(shapes, [n, d, d, s, d], "attention: shapes");
+    let [len, all, room] =
+        [prob.len(), prob_len::<T>(n, s, g), prob_room::<T>(n, s, g)];
+    let fits = len == all || len == room;
+    assert!(fits, "attention: prob has {len}, not {all} or {room}");
     let scale = 1.0 / (d as f64).sqrt();
     for Block { rows, seen, prob: part } in blocks::<T>(n, s, g) {
+        let part = if len == all { part } else { 0..part.len() };
         let prob = &mut prob[part];
         let (q, k) = (q.block(rows.clone(), 0..d), k.block(0..seen, 0..d));
         matmul(mat_mut(prob, seen), Set, q, k.t()); // eq: attention-forward
@@ -60,6 +66,8 @@ pub fn attention_forward<T: Real>(
         matmul(mix, Set, p, v); // eq: attention-forward
     }
 }
+/// Positions of a block, at most.
+const POSITIONS: usize = 32;
 /// Queries at neighboring positions, and the keys that they see.
 struct Block {
     /// The rows of the queries.
@@ -78,7 +86,7 @@ fn blocks<T: Real>(
     let whole = g > 0 && n.is_multiple_of(g) && n / g <= s;
     assert!(whole, "attention: {n} rows, {g} heads in a group, {s} keys");
     // 16 bits would round the sums of K̄ and V̄ after each block.
-    let keys = if T::STORED { s.max(1) } else { 32 };
+    let keys = if T::STORED { s.max(1) } else { POSITIONS };
     let (t, mut end) = (n / g, 0);
     // A block ends at a multiple of 32 keys, so that sums along its rows have
     // the order in lanes of whole rows. After a cache the first has fewer.
@@ -105,6 +113,21 @@ fn blocks<T: Real>(
 #[track_caller]
 pub fn prob_len<T: Real>(n: usize, s: usize, g: usize) -> usize {
     blocks::<T>(n, s, g).last().map_or(0, |block| block.prob.end)
+}
+/// Numbers of the largest block of P: enough for [`attention_forward`] where no
+/// backward follows, and for the `ds` of [`attention_backward`].
+///
+/// # Panics
+/// As [`prob_len`].
+///
+/// ```
+/// use moe_by_hand::nn::attention::prob_room;
+/// assert_eq!(prob_room::<f32>(64, 64, 1), 32 * 64);
+/// ```
+#[track_caller]
+pub fn prob_room<T: Real>(n: usize, s: usize, g: usize) -> usize {
+    let sizes = blocks::<T>(n, s, g).map(|block| block.prob.len());
+    sizes.max().unwrap_or(0)
 }
 /// P of [`attention_forward`] as one matrix: [n, s], with the zeros that it
 /// does not store.
@@ -174,10 +197,9 @@ pub fn attention_backward<T: Real>(
     let shapes = given.map(|x| [x.rows, x.cols]);
     assert_eq!(shapes[..3], [[n, d]; 3], "attention_backward: dq, dmix, q");
     assert_eq!(shapes[3..], [[s, d]; 3], "attention_backward: dk, dv, v");
-    let len = prob_len::<T>(n, s, g);
-    assert_eq!(prob.len(), len, "attention_backward: prob");
-    let sizes = blocks::<T>(n, s, g).map(|block| block.prob.len());
-    let (least, room) = (sizes.max().unwrap_or(0), ds.len());
+    let (len, all) = (prob.len(), prob_len::<T>(n, s, g));
+    assert_eq!(len, all, "attention_backward: prob, all of it");
+    let (room, least) = (ds.len(), prob_room::<T>(n, s, g));
     assert!(room >= least, "attention_backward: ds has {room}, not {least}");
     for x in [&mut dk, &mut dv] {
         for row in 0..s {
@@ -212,7 +234,7 @@ pub struct AttentionGrads<'a, T> {
     pub dk: MatMut<'a, T>,
     /// [s, d]
     pub dv: MatMut<'a, T>,
-    /// Room for S̄ of one block: at most [32·g, s], or [t·g, s] if t < 32.
+    /// Room for S̄ of one block: at least [`prob_room`].
     pub ds: &'a mut [T],
 }
 
@@ -293,7 +315,8 @@ pub struct AttentionActs<T> {
     pub k: Buffer<T>,
     /// [n, kv·head]
     pub v: Buffer<T>,
-    /// [batch, kv, `prob_len` of time·g rows]
+    /// [batch, kv, [`prob_len`] of time·g rows], or, where no backward follows,
+    /// [`prob_room`]
     pub prob: Buffer<T>,
     /// [kv, n, g·head]
     pub mix: Buffer<T>,
@@ -342,11 +365,12 @@ impl Attention {
     fn group(&self) -> usize {
         self.heads.heads / self.heads.kv_heads
     }
-    /// Numbers of P for one key head and one sequence.
-    fn probs<T: Real>(&self, time: usize, keys: usize) -> usize {
-        prob_len::<T>(time * self.group(), keys, self.group())
+    /// Numbers of P for one key head and one sequence, and those of a block.
+    fn probs<T: Real>(&self, time: usize, keys: usize) -> [usize; 2] {
+        let (n, g) = (time * self.group(), self.group());
+        [prob_len::<T>(n, keys, g), prob_room::<T>(n, keys, g)]
     }
-    fn acts_for<T: Real>(&self, s: Shape, keys: usize) -> AttentionActs<T> {
+    fn acts_for<T: Real>(&self, s: Shape, prob: usize) -> AttentionActs<T> {
         let (n, h) = (s.rows(), self.heads);
         let (q, kv) = (h.heads * h.head, h.kv_heads * h.head);
         AttentionActs {
@@ -355,7 +379,7 @@ impl Attention {
             q: buffer(n * q),
             k: buffer(n * kv),
             v: buffer(n * kv),
-            prob: buffer(self.probs::<T>(s.time, keys) * s.batch * h.kv_heads),
+            prob: buffer(prob),
             mix: buffer(n * q),
         }
     }
@@ -406,10 +430,11 @@ impl Attention {
     /// For each sequence and key head: its rows, its part of a buffer
     /// [kv, n, g·head], its columns in k and v, and its part of prob.
     fn each<T: Real>(
-        &self, s: Shape,
-    ) -> impl Iterator<Item = [Range<usize>; 4]> {
-        let (kv, d) = (self.heads.kv_heads, self.heads.head);
-        let pr = self.probs::<T>(s.time, s.time);
+        &self, a: &AttentionActs<T>,
+    ) -> impl Iterator<Item = [Range<usize>; 4]> + use<T> {
+        let (kv, d, s) = (self.heads.kv_heads, self.heads.head, a.shape);
+        let [pr, room] = self.probs::<T>(s.time, s.time);
+        let kept = a.prob.len() > room; // else all take the same place
         let (g, t, n) = (self.group(), s.time, s.rows());
         (0..s.batch * kv).map(move |i| {
             let (b, h) = (i / kv, i % kv);
@@ -418,7 +443,7 @@ impl Attention {
                 row..row + t,
                 (h * n + row) * w..(h * n + row + t) * w,
                 h * d..(h + 1) * d,
-                i * pr..(i + 1) * pr,
+                if kept { i * pr..(i + 1) * pr } else { 0..room },
             ]
         })
     }
@@ -427,7 +452,12 @@ impl Layer for Attention {
     type Acts<T: Real> = AttentionActs<T>;
 
     fn acts<T: Real>(&self, s: Shape) -> AttentionActs<T> {
-        self.acts_for(s, s.time)
+        let [prob, _] = self.probs::<T>(s.time, s.time);
+        self.acts_for(s, s.batch * self.heads.kv_heads * prob)
+    }
+    fn acts_forward<T: Real>(&self, s: Shape) -> AttentionActs<T> {
+        let [_, prob] = self.probs::<T>(s.time, s.time);
+        self.acts_for(s, prob)
     }
     fn y<T: Real>(a: &mut AttentionActs<T>) -> &mut [T] {
         &mut a.y
@@ -443,7 +473,7 @@ impl Layer for Attention {
     ) {
         self.project(p, x, a, 0);
         let (d, kv, g) = (self.heads.head, self.wk.cols, self.group());
-        for [rows, part, cols, pr] in self.each::<T>(a.shape) {
+        for [rows, part, cols, pr] in self.each(a) {
             let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
             let v = mat(&a.v, kv).block(rows, cols);
             let q = mat(&a.q[part.clone()], d);
@@ -475,7 +505,7 @@ impl Layer for Attention {
         }
         // mix = attention(q, k, v), each sequence and key head by itself
         // eq: attention-layer-backward
-        for [rows, part, cols, pr] in self.each::<T>(a.shape) {
+        for [rows, part, cols, pr] in self.each(a) {
             let k = mat(&a.k, kv).block(rows.clone(), cols.clone());
             let v = mat(&a.v, kv).block(rows.clone(), cols.clone());
             let q = mat(&a.q[part.clone()], head);
@@ -533,7 +563,10 @@ impl Decode for Attention {
         KvCache { k: buffer(len), v: buffer(len), window }
     }
     fn acts_cached<T: Real>(&self, time: usize) -> AttentionActs<T> {
-        self.acts_for(Shape { batch: 1, time }, self.rope.time())
+        // Wherever the rows begin, a block is not larger.
+        let block = if T::STORED { time } else { time.min(POSITIONS) };
+        let prob = block * self.group() * self.rope.time();
+        self.acts_for(Shape { batch: 1, time }, prob)
     }
     /// The same output as [`Layer::forward`] of the whole sequence, for work
     /// that grows with its length, not with its square. oₜ =
@@ -550,12 +583,13 @@ impl Decode for Attention {
         cache.v[start * kv..end * kv].copy_from_slice(&a.v);
         let from = end.saturating_sub(cache.window);
         assert!(t == 1 || from == 0, "a window takes one row at a time");
-        for [_, part, cols, _] in self.each::<T>(a.shape) {
+        let [_, prob] = self.probs::<T>(t, end - from);
+        for [_, part, cols, _] in self.each(a) {
             let k = mat(&cache.k, kv).block(from..end, cols.clone());
             let v = mat(&cache.v, kv).block(from..end, cols);
             let q = mat(&a.q[part.clone()], d);
             let mix = mat_mut(&mut a.mix[part], d);
-            let prob = &mut a.prob[..self.probs::<T>(t, end - from)];
+            let prob = &mut a.prob[..prob];
             attention_forward(mix, prob, q, k, v, g); // eq: kv-cache
         }
         self.output(p, a);

@@ -69,7 +69,7 @@ impl<B: Layer, T: Real> Validation<B, T> {
         let slot = || Slot {
             tokens: Buffer::new(shape.rows(), 0),
             targets: Buffer::new(shape.rows(), 0),
-            a: m.acts(shape, true), // the blocks share: no backward follows
+            a: m.acts_forward(shape),
         };
         let windows = windows(n, time);
         let chunks = windows.div_ceil(shape.batch);
