@@ -98,7 +98,7 @@ impl<A: Layer, M: Layer> Block<A, M> {
         }
     }
     fn acts_with<T: Real>(
-        &self, s: Shape, attention: A::Acts<T>,
+        &self, s: Shape, attention: A::Acts<T>, moe: M::Acts<T>,
     ) -> BlockActs<T, A, M> {
         let n = s.rows() * self.norm1.gain.cols;
         BlockActs {
@@ -106,7 +106,7 @@ impl<A: Layer, M: Layer> Block<A, M> {
             attention,
             h: buffer(n),
             norm2: self.norm2.acts(s),
-            moe: self.moe.acts(s),
+            moe,
             y: buffer(n),
         }
     }
@@ -121,10 +121,11 @@ impl<A: Layer, M: Layer> Layer for Block<A, M> {
     type Acts<T: Real> = BlockActs<T, A, M>;
 
     fn acts<T: Real>(&self, s: Shape) -> BlockActs<T, A, M> {
-        self.acts_with(s, self.attention.acts(s))
+        self.acts_with(s, self.attention.acts(s), self.moe.acts(s))
     }
     fn acts_forward<T: Real>(&self, s: Shape) -> BlockActs<T, A, M> {
-        self.acts_with(s, self.attention.acts_forward(s))
+        let moe = self.moe.acts_forward(s);
+        self.acts_with(s, self.attention.acts_forward(s), moe)
     }
     fn y<T: Real>(a: &mut BlockActs<T, A, M>) -> &mut [T] {
         &mut a.y
@@ -179,7 +180,8 @@ impl<A: Decode, M: Layer> Decode for Block<A, M> {
     }
     fn acts_cached<T: Real>(&self, time: usize) -> BlockActs<T, A, M> {
         let s = Shape { batch: 1, time };
-        self.acts_with(s, self.attention.acts_cached(time))
+        let moe = self.moe.acts_forward(s);
+        self.acts_with(s, self.attention.acts_cached(time), moe)
     }
     fn extend<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &mut BlockActs<T, A, M>,

@@ -30,12 +30,12 @@ pub trait Layer: Send + Sync {
     /// type holds the gradients of all of it. It belongs to one [`Shape`].
     type Acts<T: Real>: Send + Sync;
 
-    /// Memory for one forward pass, and what its backward will read. Nothing
-    /// else allocates.
+    /// Memory for one forward pass, with all that its backward will read.
+    /// Forward and backward themselves allocate nothing.
     fn acts<T: Real>(&self, shape: Shape) -> Self::Acts<T>;
 
     /// [`Layer::acts`] for passes that no backward follows: a layer may leave
-    /// out what only its backward would read.
+    /// out what only its backward would read, and its backward then panics.
     fn acts_forward<T: Real>(&self, shape: Shape) -> Self::Acts<T> {
         self.acts(shape)
     }
@@ -77,7 +77,7 @@ pub trait Layer: Send + Sync {
     fn forward<T: Real>(&self, p: &Params<T>, x: &[T], a: &mut Self::Acts<T>);
 
     /// Sets `dx` and the rest of `g`; adds to `dp`. On entry `g` holds the
-    /// gradients of the outputs.
+    /// gradients of the outputs. What is scratch in `g` may hold anything.
     fn backward<T: Real>(
         &self, p: &Params<T>, x: &[T], a: &Self::Acts<T>,
         g: &mut Self::Acts<T>, dx: &mut [T], dp: &mut ParamGrads<T>,

@@ -138,7 +138,7 @@ impl<B: Layer> Model<B> {
         self.acts_with(s, blocks)
     }
     /// Memory for forward passes that no backward follows: the blocks share
-    /// theirs, and a layer leaves out what only its backward would read.
+    /// theirs, and a layer may leave out what only its backward would read.
     pub fn acts_forward<T: Real>(&self, s: Shape) -> Acts<T, B> {
         self.acts_with(s, vec![self.blocks[0].acts_forward(s)])
     }
@@ -215,6 +215,10 @@ impl<B: Layer> Model<B> {
     }
     /// Sets the rest of `g`; adds to `dp`. On entry `g.head.y` and `g.totals`
     /// are the gradients of the outputs.
+    ///
+    /// # Panics
+    /// If the memory of `a` is that of [`Model::acts_forward`] and lacks
+    /// something.
     #[track_caller]
     pub fn backward<T: Real>(
         &self, p: &Params<T>, tokens: &[usize], a: &mut Acts<T, B>,

@@ -19,7 +19,7 @@ use moe_by_hand::memory;
 use moe_by_hand::model::{Acts, Batch, Model};
 use moe_by_hand::nn::attention::{
     Attention, AttentionGrads, Heads, attention_backward, attention_forward,
-    prob_len, prob_matrix,
+    prob_len, prob_matrix, prob_room,
 };
 use moe_by_hand::nn::loss::{cross_entropy_backward, cross_entropy_forward};
 use moe_by_hand::nn::moe::{
@@ -92,8 +92,7 @@ fn in_blocks<T: Real>(
     let [mut dq, mut all_dq] = [new(q.len()), new(q.len())];
     let [mut dk, mut all_dk] = [new(k.len()), new(k.len())];
     let [mut dv, mut all_dv] = [new(v.len()), new(v.len())];
-    let room = if T::STORED { n } else { n.min(32 * g) };
-    let (mut ds, mut all_ds) = (new(room * s), new(n * s));
+    let (mut ds, mut all_ds) = (new(prob_room::<T>(n, s, g)), new(n * s));
     let to = AttentionGrads {
         dq: mat_mut(&mut dq, d),
         dk: mat_mut(&mut dk, d),
@@ -586,7 +585,7 @@ proptest! {
     }
 
     #[test]
-    fn blocks_of_attention_change_no_bit(t in 1..100usize, cached in 0..40usize,
+    fn blocks_of_attention_change_no_bit(t in 0..100usize, cached in 0..40usize,
         g in 1..4usize, d in 1..40usize, seed: u64) {
         in_blocks::<f32>([t, cached, g, d], seed)?;
         in_blocks::<Bf16>([t, cached, g, d], seed)?;
@@ -695,10 +694,9 @@ fn forward_alone<T: Real>(m: &Model, s: Shape, rng: &mut Rng) {
         a.head.y.iter().map(|x| x.f64().to_bits()).collect()
     };
     assert!(bits(&kept) == bits(&alone), "{s:?} of {:?}", m.config);
-    let numbers = alone.blocks[0].attention.prob.len();
-    let (heads, keys) = (m.config.heads / m.config.kv_heads, s.time);
-    let positions = if T::STORED { s.time } else { s.time.min(32) };
-    assert!(numbers <= positions * heads * keys, "{numbers} of P");
+    let g = m.config.heads / m.config.kv_heads;
+    let room = prob_room::<T>(s.time * g, s.time, g);
+    assert_eq!(alone.blocks[0].attention.prob.len(), room, "room for P");
 }
 proptest! {
     #![proptest_config(cases(40))]
@@ -712,17 +710,31 @@ proptest! {
         forward_alone::<Bf16>(&m, s, rng);
     }
 }
-#[test]
-#[should_panic(expected = "attention_backward: prob, all of it")]
-fn no_backward_follows_a_forward_that_keeps_no_p() {
+/// A backward with memory that lacks P.
+fn backward_alone<T: Real>(batch: usize, time: usize) {
     let m = Model::new(Config::preset("tiny").unwrap()).unwrap();
-    let s = Shape { batch: 1, time: 40 };
-    let (p, x) = (m.init::<f32>(0), vec![0; 40]);
+    let s = Shape { batch, time };
+    let (p, x) = (m.init::<T>(0), vec![0; s.rows()]);
     let (mut a, mut g) = (m.acts_forward(s), m.grads(s));
     let mut dp = m.layout.grads();
     m.forward(&p, &x, &mut a);
-    g.head.y.fill(1.0);
+    g.head.y.fill(T::ONE);
     m.backward(&p, &x, &mut a, &mut g, &mut dp);
+}
+#[test]
+#[should_panic(expected = "no backward follows `acts_forward`")]
+fn no_backward_without_all_blocks() {
+    backward_alone::<f32>(1, 40);
+}
+#[test]
+#[should_panic(expected = "no backward follows `acts_forward`")]
+fn no_backward_without_all_sequences() {
+    backward_alone::<f32>(2, 8);
+}
+#[test]
+#[should_panic(expected = "no backward follows `acts_forward`")]
+fn no_backward_without_all_sequences_in_16_bits() {
+    backward_alone::<Bf16>(2, 40);
 }
 
 /// What a config says of a model's sizes is what the model has.

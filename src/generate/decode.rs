@@ -14,8 +14,8 @@ use crate::real::Real;
 use crate::rng::Rng;
 
 /// Rows that go through the blocks together: of a prompt as many as keep the
-/// weights busy, and few enough that their scores, [rows, heads, context],
-/// stay small.
+/// weights busy, and few enough that the scores of one key head, [rows·g,
+/// context], stay small.
 const ROWS: usize = 32;
 
 /// Memory for some rows; all blocks share it, for there is no backward.

@@ -22,12 +22,13 @@ use std::sync::Arc;
 /// query, O = P·V. The g heads of one position are neighboring rows. There
 /// may be s − t keys before the first query: the cache of a decoder. All this
 /// is done for blocks of at most 32 positions, one after another, without the
-/// keys that no query of the block sees, and so is P stored: [32·g, keys seen]
-/// for each block. Where there is room for one block, the next one takes it.
+/// keys that no query of the block sees, and P is stored in the same way: [up
+/// to 32·g, keys seen] for each block. Where there is room for one block, the
+/// next one takes it. Numbers of 16 bits are one block.
 /// Source: Vaswani et al. 2017, eq. 1.
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// If the shapes do not fit, or `prob` has another length.
 ///
 /// ```
 /// use moe_by_hand::kernel::matrix::{mat, mat_mut};
@@ -72,8 +73,8 @@ const POSITIONS: usize = 32;
 struct Block {
     /// The rows of the queries.
     rows: Range<usize>,
-    /// How many keys the last query sees: a multiple of 32, or all. Beyond, P
-    /// is 0 in the whole block: no product needs it, and nothing of it is
+    /// How many keys the last query sees: a multiple of the block's size, or
+    /// all. Beyond, P is 0 in the whole block: no product needs it, and nothing of it is
     /// stored.
     seen: usize,
     /// Where its part of P is: [rows, seen].
@@ -85,21 +86,23 @@ fn blocks<T: Real>(
 ) -> impl Iterator<Item = Block> {
     let whole = g > 0 && n.is_multiple_of(g) && n / g <= s;
     assert!(whole, "attention: {n} rows, {g} heads in a group, {s} keys");
-    // 16 bits would round the sums of K̄ and V̄ after each block.
-    let keys = if T::STORED { s.max(1) } else { POSITIONS };
+    // Numbers of 16 bits would be rounded after each block, in K̄ and V̄.
+    let size = if T::STORED { s.max(1) } else { POSITIONS };
     let (t, mut end) = (n / g, 0);
-    // A block ends at a multiple of 32 keys, so that sums along its rows have
-    // the order in lanes of whole rows. After a cache the first has fewer.
-    let fewer = (s - t) % keys;
-    (0..t + fewer).step_by(keys).map(move |i| {
-        let (i, to) = (i.saturating_sub(fewer), t.min(i + keys - fewer));
+    // A block ends at a multiple of its size, so that sums along its rows have
+    // the order in lanes of whole rows. So many keys of the first block are in
+    // the cache.
+    let cached = (s - t) % size;
+    (0..t + cached).step_by(size).map(move |i| {
+        let (i, to) = (i.saturating_sub(cached), t.min(i + size - cached));
         let (rows, seen, start) = (i * g..to * g, s - t + to, end);
         end += rows.len() * seen;
         Block { rows, seen, prob: start..end }
     })
 }
 /// Numbers of P that [`attention_forward`] stores for q: [n, d] and s keys:
-/// n·s up to 32 keys, and little more than half of that for many positions.
+/// n·s in 16 bits or for up to 32 keys, else less, and little more than half of
+/// that for many positions without a cache.
 ///
 /// # Panics
 /// If n is not made of whole groups of g, or there are more positions than
@@ -165,7 +168,8 @@ pub fn prob_matrix<T: Real>(
 /// its backward a sum. S̄ is needed for one block at a time.
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// If the shapes do not fit, if `prob` has another length, or if `ds` is
+/// shorter than [`prob_room`].
 ///
 /// ```
 /// use moe_by_hand::kernel::matrix::{mat, mat_mut};
@@ -315,8 +319,8 @@ pub struct AttentionActs<T> {
     pub k: Buffer<T>,
     /// [n, kv·head]
     pub v: Buffer<T>,
-    /// [batch, kv, [`prob_len`] of time·g rows], or, where no backward follows,
-    /// [`prob_room`]
+    /// [batch, kv, [`prob_len`] of time·g rows]; where no backward follows, room
+    /// for one block. Inside the gradients: S̄ of the last block.
     pub prob: Buffer<T>,
     /// [kv, n, g·head]
     pub mix: Buffer<T>,
@@ -369,6 +373,10 @@ impl Attention {
     fn probs<T: Real>(&self, time: usize, keys: usize) -> [usize; 2] {
         let (n, g) = (time * self.group(), self.group());
         [prob_len::<T>(n, keys, g), prob_room::<T>(n, keys, g)]
+    }
+    /// Numbers of P that a backward needs.
+    fn kept<T: Real>(&self, s: Shape) -> usize {
+        s.batch * self.heads.kv_heads * self.probs::<T>(s.time, s.time)[0]
     }
     fn acts_for<T: Real>(&self, s: Shape, prob: usize) -> AttentionActs<T> {
         let (n, h) = (s.rows(), self.heads);
@@ -452,8 +460,7 @@ impl Layer for Attention {
     type Acts<T: Real> = AttentionActs<T>;
 
     fn acts<T: Real>(&self, s: Shape) -> AttentionActs<T> {
-        let [prob, _] = self.probs::<T>(s.time, s.time);
-        self.acts_for(s, s.batch * self.heads.kv_heads * prob)
+        self.acts_for(s, self.kept::<T>(s))
     }
     fn acts_forward<T: Real>(&self, s: Shape) -> AttentionActs<T> {
         let [_, prob] = self.probs::<T>(s.time, s.time);
@@ -488,6 +495,8 @@ impl Layer for Attention {
     ) {
         let (n, t) = (a.shape.rows(), a.shape.time);
         let (d, head, kv) = (self.wo.cols, self.heads.head, self.wk.cols);
+        let all = a.prob.len() == self.kept::<T>(a.shape);
+        assert!(all, "attention: no backward follows `acts_forward`");
         // y = concat(mix)·wo + bo
         // eq: attention-layer-backward
         if let Some(bias) = self.bias {
