@@ -49,13 +49,12 @@ pub fn attention_forward<T: Real>(
     let (s, d, n) = (k.rows, k.cols, q.rows);
     let shapes = [mix.rows, mix.cols, q.cols, v.rows, v.cols];
     assert_eq!(shapes, [n, d, d, s, d], "attention: shapes");
-    let [len, all, room] =
-        [prob.len(), prob_len::<T>(n, s, g), prob_room::<T>(n, s, g)];
-    let fits = len == all || len == room;
-    assert!(fits, "attention: prob has {len}, not {all} or {room}");
+    let kept = prob.len() == prob_len::<T>(n, s, g); // else one block of P
+    let fits = kept || prob.len() == prob_room::<T>(n, s, g);
+    assert!(fits, "attention: prob: {}, {n} rows, {s} keys", prob.len());
     let scale = 1.0 / (d as f64).sqrt();
     for Block { rows, seen, prob: part } in blocks::<T>(n, s, g) {
-        let part = if len == all { part } else { 0..part.len() };
+        let part = if kept { part } else { 0..part.len() };
         let prob = &mut prob[part];
         let (q, k) = (q.block(rows.clone(), 0..d), k.block(0..seen, 0..d));
         matmul(mat_mut(prob, seen), Set, q, k.t()); // eq: attention-forward
@@ -201,10 +200,10 @@ pub fn attention_backward<T: Real>(
     let shapes = given.map(|x| [x.rows, x.cols]);
     assert_eq!(shapes[..3], [[n, d]; 3], "attention_backward: dq, dmix, q");
     assert_eq!(shapes[3..], [[s, d]; 3], "attention_backward: dk, dv, v");
-    let (len, all) = (prob.len(), prob_len::<T>(n, s, g));
-    assert_eq!(len, all, "attention_backward: prob, all of it");
-    let (room, least) = (ds.len(), prob_room::<T>(n, s, g));
-    assert!(room >= least, "attention_backward: ds has {room}, not {least}");
+    let lens = [prob.len(), prob_len::<T>(n, s, g)];
+    assert_eq!(lens[0], lens[1], "attention_backward: prob, all of it");
+    let room = ds.len() >= prob_room::<T>(n, s, g);
+    assert!(room, "attention_backward: ds: {}, {n} rows", ds.len());
     for x in [&mut dk, &mut dv] {
         for row in 0..s {
             x.data[row * x.rs..][..d].fill(T::ZERO);
